@@ -1,0 +1,78 @@
+"""What a job is and which event takes it where. Pure values: no bpy, no torch, no clock."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..sdfcore.errors import SdfError
+from ..sdfcore.protocol import Message
+
+
+class State(enum.Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+#: What an event does to a job: (state, event) → (next state, what the host is told). Anything not here is ignored,
+#: such as the late events of a job that was cancelled.
+EFFECTS: dict[tuple[State, str], tuple[State, str]] = {
+    (State.RUNNING, "progress"): (State.RUNNING, "changed"),
+    (State.RUNNING, "preview"): (State.RUNNING, "preview"),
+    (State.RUNNING, "done"): (State.DONE, "finished"),
+    (State.RUNNING, "failed"): (State.FAILED, "failed"),
+    (State.RUNNING, "cancelled"): (State.CANCELLED, "cancelled"),
+    (State.RUNNING, "cancel"): (State.CANCELLED, "cancelled"),
+    (State.QUEUED, "cancel"): (State.CANCELLED, "cancelled"),
+    (State.QUEUED, "start"): (State.RUNNING, "changed"),
+    (State.QUEUED, "failed"): (State.FAILED, "failed"),
+}
+
+
+@dataclass(eq=False)
+class Job:
+    """One request and what has become of it.
+
+    Attributes:
+        request: its kind is the job's; its ``job`` is filled in with ``id``.
+        target: whatever the host needs to know where the result belongs.
+        progress: body of the last ``progress`` event.
+        error: why it failed. A result that could not be placed leaves both ``error`` and ``result``.
+    """
+
+    title: str
+    request: Message
+    target: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    state: State = State.QUEUED
+    progress: dict[str, Any] = field(default_factory=dict)
+    error: SdfError | None = None
+    result: Message | None = None
+    stopping: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.request.kind
+
+
+class Host(Protocol):
+    """Whoever shows and places results; called from :meth:`Jobs.pump` only."""
+
+    def finished(self, job: Job) -> None: ...
+
+    def failed(self, job: Job) -> None: ...
+
+    def cancelled(self, job: Job) -> None: ...
+
+    def preview(self, job: Job, message: Message) -> None: ...
+
+    def changed(self) -> None: ...
