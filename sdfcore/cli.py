@@ -1,0 +1,220 @@
+"""The ``sdfcore`` command line. Says one line and ends with 2 when something given is wrong; torch is imported late."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from . import __version__, console
+from .console import Console
+from .errors import InputError, SdfError
+
+_FILE = click.Path(path_type=Path)
+_RESOLUTION = click.IntRange(8, 2048)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="--debug, anywhere, shows the traceback of an error. Exit codes: 0 done, 2 something given is wrong, "
+    "130 interrupted.",
+)
+@click.version_option(__version__, prog_name="sdfcore")
+def commands() -> None:
+    """Neural signed distance functions: a mesh or a scan in, a smooth watertight mesh out."""
+
+
+@commands.command()
+@click.argument("source", metavar="INPUT", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
+@click.option("--recipe", default="auto", show_default=True, help="How to fit; 'sdfcore recipes' lists them.")
+@click.option("--preset", default="balanced", show_default=True, help="Effort: draft, balanced or fine.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Be back by then, everything included.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps, instead of the preset's.")
+@click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the preset's.")
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps …")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same device: same mesh.")
+@click.option("--samples", type=click.IntRange(min=100), help="Points to take from a mesh's surface.")
+@click.option("--save", type=_FILE, metavar="MODEL", help="Keep the fitted model (.safetensors) for 'sdfcore mesh'.")
+@click.option("--report", type=_FILE, metavar="JSON", help="Write what was done and how good it became.")
+@click.option("--pictures", type=_FILE, metavar="DIR", help="Write loss, cross-section and gradients as PNG.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+def fit(**options: Any) -> None:
+    """Fit a signed distance function to INPUT and write its surface.
+
+    INPUT is a mesh or points, with normals or without. Ctrl-C stops the fit early and keeps its result; twice drops it.
+    """
+    from .command_fit import FitCommand
+
+    FitCommand(**options).run()
+
+
+@commands.command()
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
+@click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the fit's.")
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+def mesh(model: Path, output: Path, resolution: int | None, level: float, device: str, quiet: bool) -> None:
+    """Take a surface from a saved MODEL, at any resolution and offset, without fitting again."""
+    from .command_fit import check_mesh_output, surface_line
+
+    check_mesh_output(output)
+    from . import extraction, storage, writing
+
+    screen = Console(quiet=quiet)
+    sdf = storage.load(model, device=device)
+    cells = resolution or int(sdf.info.get("resolution") or 256)
+    with screen.progress(1000):
+        result = extraction.extract_sdf(sdf, resolution=cells, level=level, on_progress=screen.fraction)
+    writing.write(output, result)
+    click.echo(surface_line(output, result, console.seconds_since_start()))
+
+
+@commands.command()
+@click.argument("result", metavar="A", type=_FILE)
+@click.argument("truth", metavar="B", type=_FILE)
+@click.option("--samples", type=click.IntRange(min=100), default=100_000, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+def compare(result: Path, truth: Path, samples: int, seed: int, as_json: bool) -> None:
+    """How far mesh A is from B, a mesh or points: unsquared distances, in world units, both directions."""
+    from . import metrics, reading
+    from .geometry import Mesh
+    from .report import json_values
+
+    ours, theirs = reading.read(result), reading.read(truth)
+    if not isinstance(ours, Mesh):
+        raise InputError(f"{result} holds points without faces.", "Give the mesh first, the points second.")
+    body = json_values(metrics.compare(ours, theirs, samples=samples, seed=seed).as_dict())
+    if as_json:
+        click.echo(json.dumps(body, indent=2, allow_nan=False))
+        return
+    width = max(map(len, body))
+    for name, value in body.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@commands.command()
+def recipes() -> None:
+    """List the recipes and presets."""
+    from .presets import PRESETS
+    from .recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        needs = " Needs normals." if recipe.needs_normals else ""
+        click.echo(f"{recipe.name:<12}{recipe.title}. {recipe.summary}{needs}\n{'':<12}{recipe.source}")
+    click.echo()
+    for preset in PRESETS.values():
+        click.echo(f"{preset.name:<12}{preset.title}: {preset.steps} steps, resolution {preset.resolution}")
+
+
+@commands.command()
+@click.argument("source", metavar="REPORT|MODEL", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Folder for the pictures; INPUT's own where not given.")
+@click.option("--axis", type=click.Choice(["auto", "x", "y", "z"]), default="auto", show_default=True)
+@click.option("--offset", type=float, help="Where to cut the axis, in world units; in the middle if not given.")
+def plot(source: Path, output: Path | None, axis: str, offset: float | None) -> None:
+    """Draw the loss and gradients of a REPORT, or a cross-section of a MODEL, as PNG."""
+    from . import plots
+
+    folder = source.parent if output is None else output
+    check_folder(folder)
+    if source.suffix.lower() == ".json":
+        from .report import read_report
+
+        written = plots.report_pictures(read_report(source), folder, prefix=f"{source.stem}_")
+    else:
+        from . import storage
+
+        sdf = storage.load(source)
+        written = [folder / f"{source.stem}_section.png"]
+        plots.cross_section(sdf, written[0], axis=axis, offset=offset)
+    for path in written:
+        click.echo(str(path))
+
+
+def check_folder(folder: Path) -> None:
+    """Makes ``folder`` where its parent exists.
+
+    Raises:
+        InputError: it cannot be made, or is no folder.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}.", "Give a folder that can be written.") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line on ``arguments`` (the process's own if ``None``) and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"] or ["--help"]
+    try:
+        return commands.main(args=given, prog_name="sdfcore", standalone_mode=False) or 0
+    except BrokenPipeError:  # 'sdfcore recipes | head': nobody listens any more
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter's own flush quiet
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; nothing was written.", 130)
+    except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the whole with --debug
+        if debug:
+            traceback.print_exc()
+        return _say(*_explain(error))
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line for ``error``, and the exit code: 2 where the user can mend it."""
+    if isinstance(error, SdfError):
+        return error.line, 2
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx is not None else "sdfcore"
+        return f"{error.format_message()} See '{where} --help'.", 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), 2
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'A file'}: {error.strerror}.", 2
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There is not enough memory. Take a smaller --resolution, --samples or preset.", 2
+    return f"unexpected {type(error).__name__}: {error} (run again with --debug to see where).", 1
+
+
+def _say(text: str, code: int) -> int:
+    print(f"sdfcore: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def script() -> None:
+    """Entry point of the ``sdfcore`` command: a process of its own, quiet but for our own lines."""
+    if "--debug" in sys.argv:
+        logging.basicConfig(level=logging.INFO)
+    else:  # whatever a library has to say would be a second line beside ours
+        warnings.simplefilter("ignore")
+        logging.getLogger().addHandler(logging.NullHandler())
+    signal.signal(signal.SIGTERM, _leave)
+    sys.exit(main())
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """Termination unwinds like an exit, so that temporary files are removed."""
+    raise SystemExit(128 + number)

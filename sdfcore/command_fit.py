@@ -1,0 +1,250 @@
+"""``sdfcore fit``: from a file to a mesh file, in the time that was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import Console, Interrupt, Stages, seconds_since_start
+from .errors import InputError
+from .geometry import Mesh
+
+if TYPE_CHECKING:
+    from .fields import NeuralSDF
+    from .fitting import Fit
+
+# What comes after the training, in seconds on two CPU cores; only a first guess, for the learning rate's schedule:
+# the extraction is measured during the fit.
+_EXTRACTION_AT_256 = 3.0
+_REPORT_SECONDS = 3.0
+_PICTURE_SECONDS = 3.0
+_WRITING_SECONDS = 0.7
+_SMALLER = (256, 192, 128, 96, 64, 48, 32)
+
+
+@dataclass(frozen=True)
+class FitCommand:
+    """The options of ``sdfcore fit``; :meth:`run` does it.
+
+    Raises:
+        SdfError: anything given cannot be used. Outputs are checked before the fit, and written whole or not at all.
+    """
+
+    source: Path
+    output: Path
+    recipe: str
+    preset: str
+    seconds: float | None
+    steps: int | None
+    resolution: int | None
+    level: float
+    device: str
+    seed: int
+    samples: int | None
+    save: Path | None
+    report: Path | None
+    pictures: Path | None
+    quiet: bool
+
+    def run(self) -> None:
+        self._check()
+        from . import reading
+        from .fitting import Fit
+
+        screen, stages = Console(quiet=self.quiet), Stages()
+        stages.enter("reading")
+        screen.stage("reading")
+        source = reading.read(self.source)
+        stages.enter("preparing")
+        deadline = Deadline.of(self, self._preset_resolution())
+        fit = Fit(
+            source,
+            recipe=self.recipe,
+            preset=self.preset,
+            steps=self.steps,
+            seconds=deadline.training_seconds(),
+            resolution=deadline.resolution,
+            seed=self.seed,
+            device=self.device,
+            samples=self.samples,
+            on_stage=screen.stage,
+        )
+        stages.enter("fitting")
+        stopped = _train(fit, screen, deadline)
+        self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
+
+    def _check(self) -> None:
+        if self.seconds is not None and self.steps is not None:
+            raise InputError("--seconds and --steps are both given.", "Choose one of the two.")
+        check_mesh_output(self.output)
+        if self.save is not None:
+            check_output(self.save, (".safetensors",))
+        if self.report is not None:
+            check_output(self.report, (".json",))
+        if self.pictures is not None and self.pictures.exists() and not self.pictures.is_dir():
+            raise InputError(f"{self.pictures} is not a folder.", "Give --pictures a folder.")
+        outputs = [path.resolve() for path in (self.output, self.save, self.report) if path is not None]
+        if len(set(outputs)) < len(outputs) or self.source.resolve() in outputs:
+            raise InputError("Two of the input and output files are the same.", "Give each a name of its own.")
+
+    def _preset_resolution(self) -> int:
+        from .presets import PRESETS
+
+        if self.preset not in PRESETS:
+            raise InputError(f"There is no preset {self.preset!r}.", f"Take one of: {', '.join(PRESETS)}.")
+        return PRESETS[self.preset].resolution
+
+    def _finish(self, fit: Fit, screen: Console, stages: Stages, resolution: int, stopped: bool) -> None:
+        from . import extraction, storage, writing
+
+        sdf = fit.sdf
+        stages.enter("extracting")
+        screen.stage("extracting")
+        with screen.progress(1000):
+            mesh = extraction.extract_sdf(sdf, resolution=resolution, level=self.level, on_progress=screen.fraction)
+        stages.enter("writing")
+        writing.write(self.output, _with_source(mesh, fit))
+        if self.save is not None:
+            storage.save(sdf, self.save)
+        if self.report is not None or self.pictures is not None:
+            self._account(fit, sdf, mesh, stages, resolution, stopped)
+        screen.clear()
+        done = f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
+        click.echo(f"{surface_line(self.output, mesh, seconds_since_start())}, {done}")
+
+    def _account(self, fit: Fit, sdf: NeuralSDF, mesh: Mesh, stages: Stages, resolution: int, stopped: bool) -> None:
+        """Measures and writes the report and the pictures."""
+        from . import metrics
+        from .report import build_report, gradient_statistics, write_json
+
+        stages.enter("measuring")
+        # An offset surface is meant to lie elsewhere: its distance from the source says nothing about the fit.
+        comparison = metrics.compare(mesh, fit.source) if self.level == 0.0 else None
+        gradient = gradient_statistics(sdf, seed=self.seed)
+
+        def report(seconds: Mapping[str, float]) -> dict[str, Any]:
+            return build_report(
+                fit,
+                mesh,
+                seconds=seconds,
+                comparison=comparison,
+                gradient=gradient,
+                level=self.level,
+                resolution=resolution,
+                stopped=stopped,
+            ) | {"source": self.source.name}
+
+        if self.pictures is not None:
+            from . import plots  # brings matplotlib
+
+            stages.enter("drawing")
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            plots.report_pictures(report(stages.finish()), self.pictures)
+            plots.cross_section(sdf, self.pictures / "section.png", cloud=fit.cloud, level=self.level)
+        if self.report is not None:
+            write_json(self.report, report(stages.finish()))
+
+
+@dataclass
+class Deadline:
+    """When to stop training so that everything is done by ``seconds`` after the process began."""
+
+    seconds: float | None
+    resolution: int | None
+    extraction: float
+    afterwards: float
+    _measured: bool = False
+
+    @classmethod
+    def of(cls, command: FitCommand, preset_resolution: int) -> Deadline:
+        """With a budget too short for the preset's resolution, and none asked for, a coarser one is taken."""
+        afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (command.report is not None or command.pictures is not None)
+        afterwards += _PICTURE_SECONDS * (command.pictures is not None)
+        resolution = command.resolution
+        if command.seconds is not None and resolution is None:
+            share = 0.3 * command.seconds
+            fitting = [r for r in (preset_resolution, *_SMALLER) if r <= preset_resolution and _guess(r) <= share]
+            resolution = fitting[0] if fitting else _SMALLER[-1]
+        return cls(command.seconds, resolution, _guess(resolution or preset_resolution), afterwards)
+
+    def left(self) -> float:
+        """Seconds of training that are left, at least 0."""
+        if self.seconds is None:
+            return float("inf")
+        return max(self.seconds - seconds_since_start() - self.extraction - self.afterwards, 0.0)
+
+    def training_seconds(self) -> float | None:
+        return None if self.seconds is None else max(self.left(), 0.1)
+
+    def measure(self, fit: Fit) -> None:
+        """Replaces the guess of the extraction's time by a measurement, once, a third of the way."""
+        if self.seconds is None or self._measured or seconds_since_start() < self.seconds / 3:
+            return
+        from .extraction import estimate_seconds
+
+        self._measured = True
+        self.extraction = estimate_seconds(fit.sdf, self.resolution or fit.plan.resolution)
+
+
+def _guess(resolution: int) -> float:
+    """Extraction works on cells near the surface: their number grows with the square."""
+    return _EXTRACTION_AT_256 * (resolution / 256) ** 2
+
+
+def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:
+    """Runs the fit to its end, its deadline or the first Ctrl-C; says whether it was stopped by Ctrl-C."""
+    screen.say(f"{fit.plan.recipe}: {fit.plan.reason}")
+    with Interrupt(screen) as interrupt, screen.progress(fit.plan.steps):
+        for progress in fit:
+            screen.update(progress)
+            if progress.step > 0:
+                if interrupt.asked or deadline.left() <= 0.0:
+                    break
+                deadline.measure(fit)
+    return interrupt.asked
+
+
+def _with_source(mesh: Mesh, fit: Fit) -> Mesh:
+    """``mesh`` with the source's colours and the distance to it as the attribute ``sdf_error``, world units."""
+    from .transfer import transfer
+
+    found = transfer(mesh, fit.source)
+    attributes = {**mesh.attributes, "sdf_error": found.error}
+    return Mesh(mesh.vertices, mesh.faces, mesh.normals, found.colours, attributes)
+
+
+def check_mesh_output(path: Path) -> None:
+    from .writing import SUFFIXES
+
+    check_output(path, SUFFIXES)
+
+
+def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Whether ``path`` can be written, before hours are spent.
+
+    Raises:
+        InputError: another suffix than ``suffixes``, no such folder, not writable, or a folder itself.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path} has no suffix that can be written.", f"Take one of {' '.join(suffixes)}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", "Give a file name.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist.", "Make it first, or write elsewhere.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"The folder {path.parent} cannot be written.", "Write elsewhere.")
+
+
+def surface_line(path: Path, mesh: Mesh, seconds: float) -> str:
+    """One line about a written surface."""
+    from .metrics import topology
+
+    found = topology(mesh)
+    parts = "1 part" if found.components == 1 else f"{found.components} parts"
+    closed = "watertight" if found.watertight else "not watertight"
+    return f"{path}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {closed}, {parts}, {seconds:.1f} s"
