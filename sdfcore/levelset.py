@@ -1,0 +1,158 @@
+"""The lattice cells that a level set crosses, found coarse to fine without looking at the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import maximum_filter
+
+from .lattice import CORNERS, Array, Evaluate, Grid, Nodes, Pages, Progress, all_below, batches
+
+_FEWEST = 32  # coarse blocks along the longest side, at least
+_COARSEST = 16  # cells along the side of a coarse block, at most
+_SEARCH = 0.3  # share of the time that goes into the search, for progress
+
+_FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
+    (np.array([side if a == axis else 0 for a in range(3)]), np.flatnonzero(CORNERS[:, axis] == (side > 0)))
+    for axis in range(3)
+    for side in (-1, 1)
+]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a field is searched for its level set.
+
+    A block of cells is dropped when the values at its eight corners rule the level out for a function whose slope is at
+    most L. L is ``lipschitz`` where that is given, and then nothing can be missed. Else L is the steepest slope seen
+    between coarse nodes around the block, times ``safety``: how much steeper the field may be within a block than from
+    corner to corner. Any part of which one crossing is found is followed to its end, so a part can only be missed whole:
+    it then lies inside one coarse block and the field falls to it more steeply than assumed.
+    """
+
+    lipschitz: float | None = None
+    safety: float = 1.5
+
+    def slopes(self, corners: Array, side: float) -> Array:
+        """(N,) assumed bound on the slope in cubes of this ``side`` with the values ``corners`` (N, 8)."""
+        if self.lipschitz is not None:
+            return np.full(len(corners), self.lipschitz)
+        cube = corners.astype(np.float64).reshape(-1, 2, 2, 2)
+        steps = [np.abs(np.diff(cube, axis=axis)).max(axis=(1, 2, 3)) for axis in (1, 2, 3)]
+        return self.safety / side * np.linalg.norm(steps, axis=0)
+
+
+def crosses(corners: Array) -> Array:
+    """(N,) bool: both signs occur among ``corners`` (N, K)."""
+    inside = corners < 0
+    return inside.any(axis=1) & ~inside.all(axis=1)
+
+
+def may_cross(corners: Array, reach: Array) -> Array:
+    """(N,) bool: whether a level set can lie in a cube; ``reach`` (N,) is its side times the largest slope.
+
+    A point of the cube is at most √3/2 sides from its nearest corner and √3 from any; its squared distances to the
+    eight corners sum to at most 12.
+    """
+    size = np.abs(corners.astype(np.float64))
+    possible = (size.min(axis=1) <= np.sqrt(3) / 2 * reach) & (size.max(axis=1) <= np.sqrt(3) * reach)
+    return crosses(corners) | (possible & (np.einsum("nc,nc->n", size, size) <= 12 * reach**2))
+
+
+def find(grid: Grid, evaluate: Evaluate, search: Search, progress: Progress) -> tuple[Array, Array]:
+    """The cells that the level set crosses, (N, 3), and the values at their corners, (N, 8). Both may be empty."""
+    strides = _strides(max(grid.cells))
+    if not strides:
+        return _crossed(grid, all_below(grid.cells), 1, evaluate, progress)
+    blocks = all_below(_ceil(grid, strides[0]))
+    slopes: Array | None = None
+    for number, stride in enumerate(strides):
+        within = _part(progress, _SEARCH * number / len(strides), _SEARCH * (number + 1) / len(strides))
+        if slopes is not None:
+            blocks, slopes = _children(grid, stride, blocks, slopes)
+        blocks, slopes = _narrowed(grid, stride, blocks, slopes, evaluate, search, within)
+    return _crossed(grid, blocks * 2, 2, evaluate, _part(progress, _SEARCH, 1.0))
+
+
+def _strides(resolution: int) -> list[int]:
+    """Block sides to search with, in cells, halving down to 2; none where the lattice is small."""
+    stride = 1
+    while stride < _COARSEST and resolution >= 2 * stride * _FEWEST:
+        stride *= 2
+    return [stride >> n for n in range(stride.bit_length() - 1)]
+
+
+def _ceil(grid: Grid, stride: int) -> tuple[int, int, int]:
+    x, y, z = (-(-n // stride) for n in grid.cells)
+    return x, y, z
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    return lambda fraction: progress(start + (end - start) * fraction)
+
+
+def _children(grid: Grid, stride: int, parents: Array, slopes: Array) -> tuple[Array, Array]:
+    blocks = (parents[:, None] * 2 + CORNERS).reshape(-1, 3)
+    real = (blocks < _ceil(grid, stride)).all(axis=1)
+    return blocks[real], np.repeat(slopes, 8)[real]
+
+
+def _narrowed(
+    grid: Grid, stride: int, blocks: Array, slopes: Array | None, evaluate: Evaluate, search: Search, progress: Progress
+) -> tuple[Array, Array]:
+    """Those ``blocks`` that may hold the level, and the slopes assumed in them; without ``slopes``, blocks are all there are."""
+    nodes = Nodes(grid, stride, evaluate)
+    nodes.need(blocks, 1, progress)
+    corners = nodes.corners(blocks)
+    own = search.slopes(corners, stride * grid.cell)
+    slopes = _around(own, corners, _ceil(grid, stride)) if slopes is None else np.maximum(slopes, own)
+    keep = may_cross(corners, slopes * stride * grid.cell)
+    if grid.pad:  # what is inside at the border needs its cap, however deep inside it is
+        border = (blocks == 0).any(axis=1) | ((blocks + 1) * stride >= np.array(grid.cells)).any(axis=1)
+        keep |= border & (corners < 0).any(axis=1)
+    return blocks[keep], slopes[keep]
+
+
+def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
+    """The steepest of a block's neighbourhood, and no less than what is usual for the field and at its surface.
+
+    A field may be cut off far from its surface (truncated distances), where its slope says nothing.
+    """
+    usual = float(np.quantile(slopes, 0.95))
+    surface = slopes[crosses(corners)]
+    if len(surface):
+        usual = max(usual, float(np.median(surface)))
+    return np.maximum(maximum_filter(slopes.reshape(shape), size=3, mode="nearest").reshape(-1), usual)
+
+
+def _crossed(grid: Grid, blocks: Array, extent: int, evaluate: Evaluate, progress: Progress) -> tuple[Array, Array]:
+    """The crossed cells in ``blocks`` (first cells of cubes of ``extent`` cells), and all that hang together with them."""
+    nodes = Nodes(grid, 1, evaluate)
+    nodes.need(blocks, extent, progress)
+    seen = Pages(grid.cells, False, np.bool_)
+    found: list[tuple[Array, Array]] = []
+    for batch in batches(blocks):
+        cells = (batch[:, None] + all_below((extent,) * 3)).reshape(-1, 3)
+        found.append(_look(nodes, seen, cells[(cells < grid.cells).all(axis=1)]))
+    front = found
+    while front := [_look_on(grid, nodes, seen, cells, corners) for cells, corners in front if len(cells)]:
+        found += front
+    return np.concatenate([cells for cells, _ in found]), np.concatenate([corners for _, corners in found])
+
+
+def _look(nodes: Nodes, seen: Pages, cells: Array) -> tuple[Array, Array]:
+    seen.touch(cells)
+    seen[cells] = True
+    corners = nodes.corners(cells)
+    crossed = crosses(corners)
+    return cells[crossed], corners[crossed]
+
+
+def _look_on(grid: Grid, nodes: Nodes, seen: Pages, cells: Array, corners: Array) -> tuple[Array, Array]:
+    """The crossed cells behind the crossed faces of ``cells`` that nobody has looked at."""
+    ahead = np.concatenate([cells[crosses(corners[:, on])] + step for step, on in _FACES])
+    ahead = ahead[((ahead >= 0) & (ahead < grid.cells)).all(axis=1)]
+    ahead = np.unique(ahead[~seen[ahead]], axis=0)
+    nodes.need(ahead, 1, lambda _: None)
+    return _look(nodes, seen, ahead)
