@@ -217,7 +217,10 @@ class Jobs:
     def _take(self, event: Message) -> None:
         if event.kind == "died":
             self.tail = [str(line) for line in event.body.get("tail", [])]
+            left = self.backend is not None and self.active is None and event.body.get("code") == 0
             self._lose(rebuild(dict(event.body)))
+            if left:  # by itself, after idling
+                self.problem = None
         elif event.kind == "ready":
             self._greet(event)
         elif event.kind == "log":
@@ -252,6 +255,8 @@ class Jobs:
         job.state, told = effect
         if event.kind == "progress":
             job.progress = dict(event.body)
+        elif event.kind == "fitted":
+            job.model = event.arrays.get("model")
         elif event.kind == "done":
             job.result = event
         elif event.kind == "failed":

@@ -7,6 +7,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..sdfcore.errors import SdfError
 from ..sdfcore.protocol import Message
 
@@ -28,6 +31,7 @@ class State(enum.Enum):
 EFFECTS: dict[tuple[State, str], tuple[State, str]] = {
     (State.RUNNING, "progress"): (State.RUNNING, "changed"),
     (State.RUNNING, "preview"): (State.RUNNING, "preview"),
+    (State.RUNNING, "fitted"): (State.RUNNING, "changed"),
     (State.RUNNING, "done"): (State.DONE, "finished"),
     (State.RUNNING, "failed"): (State.FAILED, "failed"),
     (State.RUNNING, "cancelled"): (State.CANCELLED, "cancelled"),
@@ -46,6 +50,7 @@ class Job:
         request: its kind is the job's; its ``job`` is filled in with ``id``.
         target: whatever the host needs to know where the result belongs.
         progress: body of the last ``progress`` event.
+        model: bytes of the fitted model (uint8), as soon as it is fitted: whatever fails later, it can be meshed again.
         error: why it failed. A result that could not be placed leaves both ``error`` and ``result``.
     """
 
@@ -57,6 +62,7 @@ class Job:
     progress: dict[str, Any] = field(default_factory=dict)
     error: SdfError | None = None
     result: Message | None = None
+    model: NDArray[np.uint8] | None = None
     stopping: bool = False
 
     @property

@@ -115,12 +115,14 @@ def test_a_fit_runs_from_queue_to_result() -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-@pytest.mark.parametrize("event", ["progress", "preview", "done", "failed", "cancelled", "cancel", "start", "nonsense"])
+@pytest.mark.parametrize(
+    "event", ["progress", "preview", "fitted", "done", "failed", "cancelled", "cancel", "start", "nonsense"]
+)
 def test_only_these_events_change_a_job(state: Any, event: str) -> None:
     effect = jobs_module.EFFECTS.get((state, event))
     allowed = {
         State.QUEUED: {"cancel", "start", "failed"},
-        State.RUNNING: {"progress", "preview", "done", "failed", "cancelled", "cancel"},
+        State.RUNNING: {"progress", "preview", "fitted", "done", "failed", "cancelled", "cancel"},
     }
     assert (effect is not None) == (event in allowed.get(state, set()))
     assert effect is None or not state.over
@@ -204,6 +206,26 @@ def test_a_death_after_the_result_loses_nothing() -> None:
     bench.pump()
     assert (job.state, job.error) == (State.DONE, None)
     assert bench.jobs.pump() is None
+
+
+def test_a_death_after_the_fit_leaves_the_model() -> None:
+    bench = Bench()
+    (job,) = bench.submit("a")
+    bench.pump()
+    bench.wire.feed(Message("fitted", job.id, {}, {"model": np.arange(3, dtype=np.uint8)}))
+    bench.wire.die(-9)
+    bench.pump()
+    assert job.state is State.FAILED
+    assert job.model.tolist() == [0, 1, 2]
+    assert "out of memory" in job.error.hint
+
+
+def test_a_worker_that_left_after_idling_is_no_problem() -> None:
+    bench = Bench()
+    bench.jobs.probe()
+    bench.wire.die(0)
+    bench.pump()
+    assert bench.jobs.status == "Backend: not started"
 
 
 def test_a_worker_that_dies_at_birth_fails_one_job_each() -> None:
