@@ -73,3 +73,23 @@ def scene() -> Iterator[Any]:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     yield bpy.context.scene
     bpy.ops.wm.read_factory_settings(use_empty=True)
+
+
+@pytest.fixture
+def addon(scene: Any) -> Iterator[Any]:
+    """The add-on, registered, over a :class:`fake_worker.FakeWorker`; yields its host module."""
+    module = importlib.import_module(f"{PACKAGE}.blender_addon")
+    host = importlib.import_module(f"{PACKAGE}.blender_addon.host")
+    module.register()
+    yield host
+    module.unregister()
+
+
+@pytest.fixture
+def worker(addon: Any) -> Any:
+    """The fake worker behind ``addon``; change its behaviour before the first job."""
+    from fake_worker import FakeWorker
+
+    made = FakeWorker()
+    addon.runtime().jobs._connect = made.connect
+    return made

@@ -1,0 +1,327 @@
+"""The one running instance: jobs, their timer, and what becomes of results in the scene.
+
+A timer pumps the jobs, so no modal operator runs and autosave goes on. Results are placed by an operator, because
+operators push undo steps and may always write; a result that comes while an object is edited or moved waits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.app.handlers import persistent
+
+from ..sdfcore.errors import EngineMissingError, SdfError
+from ..sdfcore.protocol import Message
+from . import engine, interpreter, preferences, previews
+from .jobs import Job, Jobs, State
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.2  # seconds between two looks at whether a result can be placed
+_BLOCKING = ("TRANSFORM_OT_", "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
+
+Connect = Callable[[], engine.Transport]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the panel says of the last thing that ended badly, until the next job is begun."""
+
+    title: str
+    error: SdfError
+
+
+class Runtime:
+    """What lives as long as the add-on is enabled. Also the ``Host`` of its jobs."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.jobs = Jobs(connect, self)
+        self.waiting: dict[str, Job] = {}  # done, and not yet in the scene
+        self.notice: Notice | None = None
+        self.known: dict[str, Any] | None = None  # what the last worker had, also while none runs
+        self.blocking = False  # a script waits for its job and reports by itself
+        self.chores: list[Callable[[], bool]] = []  # further work of the timer; False: over
+
+    # -- Host: called by the jobs ----------------------------------------------------------------------------------
+
+    def finished(self, job: Job) -> None:
+        self.waiting[job.id] = job
+        self.settle()
+
+    def failed(self, job: Job) -> None:
+        self.forget(job)
+        if job.error is not None:
+            self.notice = Notice(job.title, job.error)
+            log.error("%s: %s", job.title, job.error)
+            if not self.blocking:
+                _popup(job.title, job.error)
+
+    def cancelled(self, job: Job) -> None:
+        self.forget(job)
+
+    def preview(self, job: Job, message: Message) -> None:
+        if not self.blocking and "place" in job.target:
+            previews.show(job.id, job.target["place"], message, bpy.context)
+            redraw()
+
+    def changed(self) -> None:
+        redraw()
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> Job:
+        """Queue ``job`` and keep the timer going; returns at once."""
+        self.notice = None
+        self.jobs.submit(job)
+        wake()
+        return job
+
+    def run(self, job: Job, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """Do ``job`` and wait for it, result placed: for scripts.
+
+        Raises:
+            SdfError: why it failed.
+        """
+        self.notice, self.blocking = None, True
+        try:
+            self.jobs.run(job, on_progress=on_progress)
+        finally:
+            self.blocking = False
+        if job.error is not None:
+            raise job.error
+        return job
+
+    def forget(self, job: Job) -> None:
+        """Nothing more comes of ``job``: let go of its arrays and its preview."""
+        self.waiting.pop(job.id, None)
+        self.jobs.jobs.pop(job.id, None)
+        self.sweep()
+
+    def settle(self) -> None:
+        """Place what waits, as far as the user is not in the middle of something."""
+        for job in list(self.waiting.values()):
+            with _override():
+                if not can_place(bpy.context):
+                    return
+                try:
+                    bpy.ops.sdf.apply_result("EXEC_DEFAULT", True, job=job.id)
+                except RuntimeError as error:  # the operator's own report
+                    log.error("%s: %s", job.title, error)
+
+    def sweep(self) -> None:
+        """Remove the previews of jobs that are no more."""
+        active = self.jobs.active
+        previews.sweep({active.id} if active is not None and active.state is State.RUNNING else ())
+
+    def tick(self) -> float | None:
+        """One turn of the timer: seconds to the next, ``None`` when there is nothing left to do."""
+        pause = self.jobs.pump()
+        if self.jobs.backend is not None:
+            self.known = self.jobs.backend
+        self.sweep()
+        self.settle()
+        self.chores = [chore for chore in self.chores if chore()]
+        if self.waiting or self.chores:
+            pause = min(pause or _PAUSE, _PAUSE)
+        return pause
+
+    def close(self) -> None:
+        """End the worker and forget all jobs."""
+        self.waiting.clear()
+        self.chores.clear()
+        self.jobs.close()
+
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """The running instance.
+
+    Raises:
+        EngineMissingError: the add-on is not enabled.
+    """
+    if _runtime is None:
+        raise EngineMissingError("The add-on is not enabled.", "Enable Neural SDF in the preferences.")
+    return _runtime
+
+
+def backend() -> dict[str, Any] | None:
+    """What the worker offers, the last one's when none runs; ``None`` before the first."""
+    if _runtime is None:
+        return None
+    return _runtime.jobs.backend or _runtime.known
+
+
+def status() -> str:
+    """One line about the worker."""
+    held = runtime()
+    if held.known and held.jobs.backend is None and held.jobs.problem is None and held.jobs.queue == []:
+        return f"Backend: resting · torch {held.known.get('torch', '?')}"
+    return held.jobs.status
+
+
+def connect() -> engine.Transport:
+    """Start a worker as the preferences say.
+
+    Raises:
+        EngineMissingError: no Python with torch was found, or it cannot be started.
+    """
+    extension = Path(__file__).resolve().parents[1]
+    threads = preferences.value("threads", 0)
+    custom = preferences.value("worker_command", "").strip()
+    if custom and not os.environ.get(interpreter.VARIABLE):
+        command = interpreter.custom_command(custom)
+    else:
+        chosen = preferences.value("backend_python", "")
+        managed = preferences.managed_environment()
+        python = interpreter.find_python(bpy.path.abspath(chosen) if chosen else "", managed)
+        command = interpreter.worker_command(python)
+    folder = preferences.user_folder()
+    return engine.ProcessTransport(
+        command,
+        environment=interpreter.worker_environment(extension, threads),
+        cwd=folder / "worker",
+        log=preferences.log_file(),
+    )
+
+
+def restart_backend() -> None:
+    """Settings of the worker changed: an idle one is ended, the next job starts another."""
+    if _runtime is not None:
+        _runtime.jobs.release()
+        _runtime.jobs.problem = None
+        redraw()
+
+
+# --- Blender's windows -------------------------------------------------------------------------------------------
+
+
+def _override() -> Any:
+    """A context with a window: a timer has none."""
+    windows = bpy.context.window_manager.windows
+    if bpy.context.window is not None or not windows:
+        return bpy.context.temp_override()
+    return bpy.context.temp_override(window=windows[0])
+
+
+def can_place(context: Any) -> bool:
+    """Whether a result may be put into the scene now: not while an object is edited, or dragged about."""
+    if context.mode != "OBJECT":
+        return False
+    windows = context.window_manager.windows if not bpy.app.background else ()
+    return not any(op.bl_idname.startswith(_BLOCKING) for w in windows for op in w.modal_operators)
+
+
+def redraw() -> None:
+    """Let the panels show what changed."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "PREFERENCES"}:
+                area.tag_redraw()
+
+
+def _popup(title: str, error: SdfError) -> None:
+    windows = bpy.context.window_manager.windows
+    if bpy.app.background or not windows:
+        return
+
+    def draw(self: Any, _context: Any) -> None:
+        for line in (error.message, error.hint):
+            if line:
+                self.layout.label(text=line)
+
+    with _override():
+        bpy.context.window_manager.popup_menu(draw, title=f"Fit SDF: {title}", icon="ERROR")
+
+
+# --- timer and handlers ------------------------------------------------------------------------------------------
+
+
+def _tick() -> float | None:
+    if _runtime is None:
+        return None
+    try:
+        return _runtime.tick()
+    except Exception:
+        log.exception("the timer failed")
+        return 1.0
+
+
+def wake() -> None:
+    """See to it that the timer runs."""
+    if bpy.app.background or bpy.app.timers.is_registered(_tick):
+        return
+    bpy.app.timers.register(_tick, first_interval=0.05, persistent=True)
+
+
+@persistent
+def _on_load(*_: Any) -> None:
+    """Another file is loaded: what was running belonged to the old one."""
+    if _runtime is not None:
+        _runtime.waiting.clear()
+        _runtime.jobs.cancel_all()
+        _runtime.notice = None
+
+
+@persistent
+def _on_history(*_: Any) -> None:
+    """After undo, redo and loading: previews that came back with an old state go, as soon as Blender is at rest."""
+    if _runtime is not None and any(previews.OWNER in o for o in bpy.data.objects):
+        if bpy.app.background:
+            _runtime.sweep()
+        else:
+            wake()
+
+
+@persistent
+def _on_save(*_: Any) -> None:
+    """A preview is never part of a file; the next one comes by itself."""
+    previews.sweep()
+
+
+_HANDLERS = {
+    "load_pre": _on_load,
+    "load_post": _on_history,
+    "undo_post": _on_history,
+    "redo_post": _on_history,
+    "save_pre": _on_save,
+}
+
+
+def _shutdown(*_: Any) -> None:
+    """Blender ends: so does the worker. It would notice by itself, but only seconds later."""
+    if _runtime is not None:
+        _runtime.close()
+
+
+def register() -> None:
+    global _runtime
+    _runtime = Runtime(connect)
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
+    if hasattr(bpy.app.handlers, "exit_pre"):  # 5.1
+        bpy.app.handlers.exit_pre.append(_shutdown)
+    atexit.register(_shutdown)
+
+
+def unregister() -> None:
+    global _runtime
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    atexit.unregister(_shutdown)
+    for name, handler in {**_HANDLERS, "exit_pre": _shutdown}.items():
+        held = getattr(bpy.app.handlers, name, [])
+        if handler in held:
+            held.remove(handler)
+    if _runtime is not None:
+        _runtime.close()
+        previews.sweep()
+    _runtime = None

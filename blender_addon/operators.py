@@ -1,0 +1,246 @@
+"""What the user does: each operator reads the context, makes one call, and reports.
+
+``invoke`` (a button, F3) starts a job and returns at once; ``execute`` (a script, ``blender --background``) waits
+until the result is in the scene, and fails as an operator fails.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+from bpy.props import StringProperty
+
+from ..sdfcore.errors import SdfError
+from . import host, importing, meshes, previews, requests, results
+from .jobs import Job, State
+
+Context = bpy.types.Context
+Outcome = set[str]
+
+_LINES_EVERY = 1.0  # seconds between two lines of a waiting script
+
+
+def fittable(context: Context) -> list[Any]:
+    """The selected objects that can be fitted, the active one first."""
+    chosen = [o for o in context.selected_objects if o.type in meshes.READABLE and previews.OWNER not in o]
+    active = context.active_object
+    return sorted(chosen, key=lambda o: o != active)
+
+
+def _progress_printer() -> Callable[[Job], None]:
+    """Writes a line of progress now and then; a script's user has no panel."""
+    last = 0.0
+
+    def show(job: Job) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINES_EVERY:
+            last = time.monotonic()
+            sys.stdout.write(f"{job.title}: {progress_text(job)}\n")
+            sys.stdout.flush()
+
+    return show
+
+
+def progress_text(job: Job) -> str:
+    """Step, loss and time left of a running job, as far as they are known."""
+    told = job.progress
+    parts = []
+    if told.get("steps") and told.get("stage") == "fitting":
+        parts.append(f"{told.get('step', 0)}/{told['steps']}")
+        if told.get("loss") is not None:
+            parts.append(f"loss {told['loss']:.3g}")
+        if told.get("seconds_left") is not None:
+            parts.append(f"{told['seconds_left']:.0f} s left")
+    else:
+        parts.append(str(told.get("stage") or "waiting for the backend").capitalize())
+    return ", ".join(parts)
+
+
+def _start(operator: Any, jobs: list[Callable[[], Job]], wait: bool) -> Outcome:
+    """Submit each job, or run it to its end; what fails is reported, and the others go on."""
+    begun, failures = 0, []
+    for make in jobs:
+        try:
+            if wait:
+                host.runtime().run(make(), _progress_printer())
+            else:
+                host.runtime().submit(make())
+            begun += 1
+        except SdfError as error:
+            failures.append(error.line)
+    for index, line in enumerate(failures):  # an error ends a script, so it comes last
+        operator.report({"ERROR"} if index == len(failures) - 1 else {"WARNING"}, line)
+    return {"FINISHED"} if begun and not (wait and failures) else {"CANCELLED"}
+
+
+class _Fitting(bpy.types.Operator):
+    """An operator that starts jobs; subclasses name them."""
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        raise NotImplementedError
+
+    def invoke(self, context: Context, _event: Any) -> Outcome:
+        return _start(self, self.jobs(context, True), wait=False)
+
+    def execute(self, context: Context) -> Outcome:
+        return _start(self, self.jobs(context, False), wait=True)
+
+
+class SDF_OT_fit(_Fitting):
+    bl_idname = "sdf.fit"
+    bl_label = "Fit SDF"
+    bl_description = "Fit a signed distance function to each selected object and make a watertight mesh of it"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Leave the current mode: fitting works in Object Mode")
+            return False
+        if not fittable(context):
+            cls.poll_message_set("Select a mesh, a point cloud, a curve or a text")
+            return False
+        return True
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        return [lambda o=o: requests.fit_job(o, context, preview) for o in fittable(context)]
+
+
+class _OnResult(_Fitting):
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Leave the current mode: fitting works in Object Mode")
+            return False
+        if results.of(context.active_object) is None:
+            cls.poll_message_set("Select a result of Fit SDF, or the object it was made from")
+            return False
+        return True
+
+
+class SDF_OT_continue_fit(_OnResult):
+    bl_idname = "sdf.continue_fit"
+    bl_label = "Continue"
+    bl_description = "Train the stored fit for more steps on its source, and refresh its mesh"
+    bl_options = {"REGISTER"}
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: requests.continue_job(result, context, preview)]
+
+
+class SDF_OT_remesh(_OnResult):
+    bl_idname = "sdf.remesh"
+    bl_label = "Re-mesh"
+    bl_description = "Mesh the stored fit again at the resolution and offset that are set, without fitting"
+    bl_options = {"REGISTER"}
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: requests.remesh_job(result, context)]
+
+
+def _live(job_id: str) -> Job | None:
+    """The job that is meant: by its id, else the running one, else the first in line."""
+    jobs = host.runtime().jobs
+    if job_id:
+        held = jobs.jobs.get(job_id)
+        return held if held is not None and not held.state.over else None
+    return jobs.active or (jobs.queue[0] if jobs.queue else None)
+
+
+class _OnJob(bpy.types.Operator):
+    job: StringProperty(name="Job", description="Which job; empty for the running one", options={"HIDDEN", "SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        if _live("") is None:
+            cls.poll_message_set("Nothing is being fitted")
+            return False
+        return True
+
+
+class SDF_OT_stop(_OnJob):
+    bl_idname = "sdf.stop"
+    bl_label = "Stop Here"
+    bl_description = "End the fit now and keep the result so far"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        job = host.runtime().jobs.active
+        if job is None or job.kind != "fit":
+            cls.poll_message_set("Nothing is being fitted")
+            return False
+        if job.stopping:
+            cls.poll_message_set("It is stopping already: the mesh is being made")
+            return False
+        return True
+
+    def execute(self, _context: Context) -> Outcome:
+        job = _live(self.job)
+        if job is None:
+            return {"CANCELLED"}
+        host.runtime().jobs.stop(job.id)
+        host.wake()
+        return {"FINISHED"}
+
+
+class SDF_OT_cancel(_OnJob):
+    bl_idname = "sdf.cancel"
+    bl_label = "Cancel"
+    bl_description = "Give the fit up and throw away what it has reached"
+    bl_options = {"REGISTER"}
+
+    def execute(self, _context: Context) -> Outcome:
+        job = _live(self.job)
+        if job is None:
+            return {"CANCELLED"}
+        host.runtime().jobs.cancel(job.id)
+        host.wake()
+        return {"FINISHED"}
+
+
+class SDF_OT_apply_result(bpy.types.Operator):
+    bl_idname = "sdf.apply_result"
+    bl_label = "Fit SDF"  # the name of the undo step
+    bl_description = "Put a finished job's result into the scene"
+    bl_options = {"INTERNAL", "UNDO"}
+
+    job: StringProperty(name="Job", description="Which job", options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: Context) -> Outcome:
+        held = host.runtime()
+        job = held.waiting.get(self.job)
+        if job is None or job.result is None:
+            return {"CANCELLED"}
+        held.forget(job)
+        try:
+            if "import" in job.target:
+                made = importing.place(job.target["import"], job.result, context)
+            else:
+                made = results.place(job.target["place"], job.result, context)
+        except SdfError as error:
+            job.state, job.error = State.FAILED, error
+            held.failed(job)
+            return {"CANCELLED"}
+        job.target["made"] = made.name
+        self.report({"INFO"}, f"{made.name}: {len(made.data.vertices)} vertices")
+        return {"FINISHED"}
+
+
+_CLASSES = (SDF_OT_fit, SDF_OT_continue_fit, SDF_OT_remesh, SDF_OT_stop, SDF_OT_cancel, SDF_OT_apply_result)
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,280 @@
+"""What is drawn: the sidebar tab, the menu entries, the preferences. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import backend, host, operators, preferences, results, sizes
+from .jobs import Job, State
+
+Context = bpy.types.Context
+Layout = bpy.types.UILayout
+
+_WRAP = 46  # letters of a line in a sidebar of common width
+
+
+def wrapped(layout: Layout, text: str, icon: str = "NONE", width: int = _WRAP) -> None:
+    """A text over as many lines as it needs: labels do not wrap."""
+    line, first = "", True
+    column = layout.column(align=True)
+    for word in [*text.split(), ""]:
+        if word and len(line) + len(word) + 1 <= width:
+            line = f"{line} {word}".strip()
+            continue
+        if line:
+            column.label(text=line, icon=icon if first else ("BLANK1" if icon != "NONE" else "NONE"))
+        line, first = word, False
+
+
+def letters(context: Context) -> int:
+    """How many letters fit in one line of the region that is drawn."""
+    region = context.region
+    if region is None or not region.width:
+        return _WRAP
+    scale = context.preferences.system.ui_scale or 1.0
+    return max(20, int(region.width / scale / 7.2) - 6)
+
+
+class _SdfPanel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "SDF"
+
+
+class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_fit"
+    bl_label = "Neural SDF"
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.sdf
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        _draw_status(layout)
+        column = layout.column()
+        column.prop(settings, "recipe")
+        if (reason := _reason(context)) and settings.recipe == "auto":
+            wrapped(column, reason, "INFO", letters(context))
+        column.prop(settings, "preset")
+        row = layout.row()
+        row.scale_y = 1.5
+        count = len(operators.fittable(context)) if context.mode == "OBJECT" else 0
+        row.operator("sdf.fit", text=f"Fit SDF ({count} objects)" if count > 1 else "Fit SDF", icon="MESH_ICOSPHERE")
+        _draw_jobs(layout)
+        _draw_notice(layout, letters(context))
+
+
+class SDF_PT_advanced(_SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_advanced"
+    bl_label = "Advanced"
+    bl_parent_id = "SDF_PT_fit"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.sdf
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column(align=True)
+        column.prop(settings, "steps")
+        column.prop(settings, "seconds")
+        column = layout.column(align=True)
+        column.prop(settings, "resolution")
+        if sizes.longest_side(context.active_object):
+            column.prop(settings, "voxel_size")
+            vertices = sizes.expected_vertices(context.active_object, settings.cells)
+            _aside(column, f"{settings.cells} cells, about {sizes.count(vertices)} vertices")
+        column.prop(settings, "level")
+        column = layout.column(align=True)
+        column.prop(settings, "samples")
+        column.prop(settings, "seed")
+        column.prop(settings, "device")
+        column = layout.column(heading="Source", align=True)
+        column.prop(settings, "use_modifiers")
+        column.prop(settings, "hide_source", text="Hide When Done")
+        column.prop(settings, "show_preview")
+
+
+class SDF_PT_result(_SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_result"
+    bl_label = "Result"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return results.of(context.active_object) is not None
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.sdf
+        result = results.of(context.active_object)
+        layout.label(text=result.name, icon="OUTLINER_OB_MESH")
+        _draw_figures(layout, result)
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column(align=True)
+        column.prop(settings, "resolution")
+        column.prop(settings, "level")
+        vertices = sizes.expected_vertices(result, settings.cells)
+        _aside(column, f"{settings.cells} cells, about {sizes.count(vertices)} vertices")
+        row = layout.row(align=True)
+        row.operator("sdf.remesh", icon="MOD_REMESH")
+        row.operator("sdf.continue_fit", icon="PLAY")
+
+
+def _aside(layout: Layout, text: str) -> None:
+    """A remark under a property, in the column of the values."""
+    row = layout.row()
+    row.active = False
+    row.alignment = "RIGHT"
+    row.label(text=text)
+
+
+def _draw_status(layout: Layout) -> None:
+    row = layout.row(align=True)
+    problem = host.runtime().jobs.problem
+    text = "Backend: not available" if problem else host.status()
+    row.label(text=text, icon="ERROR" if problem else "CHECKMARK" if host.backend() else "BLANK1")
+    row.operator("sdf.open_preferences", text="", icon="PREFERENCES")
+
+
+def _reason(context: Context) -> str:
+    """Why ``auto`` chose what it chose: of the running fit, else of the active object's last one."""
+    job = host.runtime().jobs.active
+    if job is not None and job.kind == "fit":
+        return str(job.progress.get("reason") or "")
+    result = results.of(context.active_object)
+    if result is None:
+        return "Chosen by the input when the fit starts"
+    return str(results.report(result).get("reason") or "")
+
+
+def _draw_jobs(layout: Layout) -> None:
+    held = host.runtime()
+    live = [job for job in held.jobs.jobs.values() if not job.state.over]
+    for job in held.waiting.values():
+        layout.label(text=f"{job.title}: done, placed when you leave this mode", icon="TIME")
+    if not live:
+        return
+    box = layout.box().column()
+    for job in live:
+        if job.state is State.RUNNING:
+            _draw_running(box, job)
+        else:
+            row = box.row(align=True)
+            row.label(text=f"{job.title}: waiting", icon="TIME")
+            row.operator("sdf.cancel", text="", icon="X").job = job.id
+
+
+def _draw_running(layout: Layout, job: Job) -> None:
+    verb = {"fit": "Fitting", "extract": "Meshing", "read": "Reading"}.get(job.kind, "Working on")
+    layout.label(text=f"{verb} {job.title}", icon="SORTTIME")
+    layout.progress(factor=float(job.progress.get("fraction") or 0.0), type="BAR", text=operators.progress_text(job))
+    row = layout.row(align=True)
+    if job.kind == "fit":
+        row.operator("sdf.stop", icon="CHECKMARK").job = job.id
+    row.operator("sdf.cancel", icon="X").job = job.id
+
+
+def _draw_notice(layout: Layout, width: int) -> None:
+    notice = host.runtime().notice
+    if notice is None:
+        return
+    box = layout.box()
+    wrapped(box, f"{notice.title}: {notice.error.message}", "ERROR", width)
+    if notice.error.hint:
+        wrapped(box, notice.error.hint, "BLANK1", width)
+    row = box.row(align=True)
+    row.operator("sdf.open_preferences", text="Preferences", icon="PREFERENCES")
+    row.operator("sdf.open_log", icon="TEXT")
+
+
+def _draw_figures(layout: Layout, result: Any) -> None:
+    report = results.report(result)
+    metrics = report.get("metrics") or {}
+    unit = "unknown" if not metrics else None
+    rows = [
+        ("Vertices", f"{len(result.data.vertices):,}"),
+        ("Chamfer", unit or sizes.length(metrics.get("chamfer"))),
+        ("Hausdorff", unit or sizes.length(metrics.get("hausdorff"))),
+        ("Watertight", unit or ("yes" if metrics.get("watertight") else "no")),
+        ("Fit", _how(report)),
+    ]
+    box = layout.box().column(align=True)
+    for name, text in rows:
+        if text:
+            split = box.split(factor=0.4)
+            split.label(text=name)
+            split.label(text=text)
+
+
+def _how(report: dict[str, Any]) -> str:
+    parts = [report.get("recipe", ""), report.get("preset", "")]
+    if report.get("steps"):
+        parts.append(f"{report['steps']} steps")
+    return ", ".join(part for part in parts if part)
+
+
+# --- menus -------------------------------------------------------------------------------------------------------
+
+
+def _object_menu(self: Any, _context: Context) -> None:
+    self.layout.separator()
+    self.layout.operator_context = "INVOKE_DEFAULT"
+    self.layout.operator("sdf.fit", icon="MESH_ICOSPHERE")
+
+
+# --- preferences -------------------------------------------------------------------------------------------------
+
+
+def draw_preferences(held: preferences.SDFPreferences, layout: Layout) -> None:
+    """The page in Edit ▸ Preferences ▸ Add-ons."""
+    layout.use_property_split = True
+    column = layout.column()
+    column.prop(held, "backend_python")
+    if backend.from_variable():
+        _aside(column, f"set by the environment: {backend.from_variable()}")
+    column.prop(held, "worker_command")
+    column.prop(held, "device")
+    column.prop(held, "threads")
+    row = layout.row(align=True)
+    row.operator("sdf.test_backend", icon="CONSOLE")
+    row.operator("sdf.open_log", icon="TEXT")
+    _draw_installation(held, layout)
+    if backend.said():
+        layout.prop(held, "show_log", icon="DISCLOSURE_TRI_DOWN" if held.show_log else "DISCLOSURE_TRI_RIGHT")
+        if held.show_log:
+            box = layout.box().column(align=True)
+            for line in backend.said()[-12:]:
+                box.label(text=line)
+    column = layout.column(align=True)
+    column.active = False
+    column.label(text=f"Log: {preferences.log_file()}")
+
+
+def _draw_installation(held: preferences.SDFPreferences, layout: Layout) -> None:
+    progress = backend.installation_progress()
+    if progress is not None:
+        row = layout.row(align=True)
+        row.progress(factor=progress[0], type="BAR", text=progress[1])
+        row.operator("sdf.cancel_install", text="", icon="X")
+        return
+    row = layout.row(align=True)
+    row.prop(held, "torch_build")
+    row.operator("sdf.install_backend", icon="IMPORT")
+
+
+_CLASSES = (SDF_PT_fit, SDF_PT_advanced, SDF_PT_result)
+_MENUS = ("VIEW3D_MT_object", "VIEW3D_MT_object_convert")
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+    for menu in _MENUS:
+        getattr(bpy.types, menu).append(_object_menu)
+
+
+def unregister() -> None:
+    for menu in _MENUS:
+        getattr(bpy.types, menu).remove(_object_menu)
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,123 @@
+"""The settings of a fit, kept in the scene; nothing here knows of running jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty
+
+from . import choices, host, sizes
+
+Context = bpy.types.Context
+
+
+def _recipes(_self: Any, _context: Context | None) -> list[choices.Item]:
+    return choices.recipe_items(host.backend())
+
+
+def _presets(_self: Any, _context: Context | None) -> list[choices.Item]:
+    return choices.preset_items(host.backend())
+
+
+def _devices(_self: Any, _context: Context | None) -> list[choices.Item]:
+    return choices.device_items(host.backend(), choices.DEFAULT_DEVICE)
+
+
+def _voxel_size(self: SDFSettings) -> float:
+    longest = sizes.longest_side(bpy.context.object)
+    return longest / self.cells if longest else 0.0
+
+
+def _set_voxel_size(self: SDFSettings, value: float) -> None:
+    longest = sizes.longest_side(bpy.context.object)
+    if longest and value > 0:
+        self.resolution = min(max(round(longest / value), 16), 2048)
+
+
+class SDFSettings(bpy.types.PropertyGroup):
+    """``scene.sdf``: what Fit SDF and Re-mesh do."""
+
+    recipe: EnumProperty(name="Recipe", description="The method that fits the surface", items=_recipes)
+    preset: EnumProperty(
+        name="Preset", description="How much work goes into the fit: network size, steps and resolution", items=_presets
+    )
+    steps: IntProperty(
+        name="Steps",
+        description="Training steps; more follow the input more closely. 0 takes the preset's",
+        default=0,
+        min=0,
+        soft_max=20_000,
+        max=10_000_000,
+    )
+    seconds: FloatProperty(
+        name="Time Limit",
+        description="Seconds the fit may take at most. 0 sets no limit",
+        default=0.0,
+        min=0.0,
+        soft_max=600.0,
+        precision=0,
+    )
+    resolution: IntProperty(
+        name="Resolution",
+        description="Cells along the longest side of the object when the surface is meshed. 0 takes the preset's",
+        default=0,
+        min=0,
+        soft_max=1024,
+        max=4096,
+    )
+    voxel_size: FloatProperty(
+        name="Voxel Size",
+        description="Edge of one cell in scene units, for the active object: another way to set the resolution",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        min=0.0,
+        precision=4,
+        get=_voxel_size,
+        set=_set_voxel_size,
+    )
+    level: FloatProperty(
+        name="Offset",
+        description="Distance from the fitted surface to the mesh in scene units; positive grows, negative shrinks",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        default=0.0,
+        step=1,
+        precision=4,
+    )
+    device: EnumProperty(name="Device", description="What the backend computes on", items=_devices)
+    seed: IntProperty(
+        name="Seed", description="Start of all random numbers: the same seed gives the same mesh", default=0, min=0
+    )
+    use_modifiers: BoolProperty(
+        name="Use Modifiers", description="Fit the object as it is shown, with its modifiers applied", default=True
+    )
+    samples: IntProperty(
+        name="Samples",
+        description="Points taken from the surface of a mesh to train with. 0 takes the preset's",
+        default=0,
+        min=0,
+        soft_max=1_000_000,
+        max=20_000_000,
+    )
+    hide_source: BoolProperty(
+        name="Hide Source", description="Hide the object that was fitted when its result arrives", default=False
+    )
+    show_preview: BoolProperty(
+        name="Live Preview", description="Show the surface in the viewport while it is being fitted", default=True
+    )
+
+    @property
+    def cells(self) -> int:
+        """The resolution that will be used: this one, or the preset's."""
+        return self.resolution or choices.preset_resolution(host.backend(), self.preset)
+
+
+def register() -> None:
+    bpy.utils.register_class(SDFSettings)
+    bpy.types.Scene.sdf = PointerProperty(type=SDFSettings, name="Neural SDF", description="Settings of Fit SDF")
+
+
+def unregister() -> None:
+    del bpy.types.Scene.sdf
+    bpy.utils.unregister_class(SDFSettings)

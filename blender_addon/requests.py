@@ -1,0 +1,134 @@
+"""Jobs from what is selected and what is set: the scene goes in, a request with arrays comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..sdfcore.errors import InputError
+from ..sdfcore.geometry import Mesh, PointCloud
+from ..sdfcore.protocol import Message
+from . import meshes, preferences, results
+from .states import Job
+
+PREVIEW_SECONDS = 2.0
+LARGEST_FILE = 4 << 30  # bytes
+
+
+def arrays_of(shape: Mesh | PointCloud) -> dict[str, Any]:
+    """A shape as a request carries it."""
+    arrays: dict[str, Any] = {"colours": shape.colours}
+    if isinstance(shape, Mesh):
+        arrays |= {"vertices": shape.vertices, "faces": shape.faces}
+    else:
+        arrays |= {"points": shape.points, "normals": shape.normals}
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+def fit_body(settings: Any, title: str, preview: bool) -> dict[str, Any]:
+    """What the worker is told beside the arrays; zero means the preset's own value."""
+    device = settings.device or "default"
+    if device == "default":
+        device = preferences.value("device", "auto") or "auto"
+    return {
+        "recipe": settings.recipe or "auto",
+        "preset": settings.preset or "draft",
+        "steps": settings.steps or None,
+        "seconds": settings.seconds or None,
+        "resolution": settings.resolution or None,
+        "level": settings.level,
+        "device": device,
+        "seed": settings.seed,
+        "samples": settings.samples or None,
+        "preview": PREVIEW_SECONDS if preview and settings.show_preview else 0,
+        "title": title,
+    }
+
+
+def fit_job(obj: Any, context: Any, preview: bool) -> Job:
+    """Fit ``obj`` as the scene's settings say.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    settings = context.scene.sdf
+    reading = meshes.read(obj, context.evaluated_depsgraph_get(), settings.use_modifiers)
+    world = meshes.affine(obj.matrix_world, obj.name)
+    target = results.Target(
+        name=obj.name,
+        source=obj.session_uid,
+        result=0,
+        scene=context.scene.session_uid,
+        matrix=meshes.placement(world),
+        source_matrix=world,
+        reading=reading,
+        hide_source=settings.hide_source,
+    )
+    body = fit_body(settings, obj.name, preview)
+    return Job(obj.name, Message("fit", "", body, arrays_of(reading.shape)), {"place": target})
+
+
+def _model(result: Any) -> Any:
+    data = result.get(results.MODEL)
+    if not isinstance(data, bytes) or not data:
+        raise InputError(f"{result.name} holds no fit.", "Select a result of Fit SDF.")
+    return np.frombuffer(data, np.uint8)
+
+
+def _again(result: Any, context: Any) -> results.Target:
+    """The target that refreshes ``result``, with its source as it is now, in the world of the fit."""
+    source = results.source_of(result)
+    held = results.stored_matrix(result, results.SOURCE_MATRIX)
+    reading = None
+    if source is not None and source.mode != "EDIT":
+        modifiers = context.scene.sdf.use_modifiers
+        reading = meshes.read(source, context.evaluated_depsgraph_get(), modifiers, held)
+    return results.Target(
+        name=result.get(results.SOURCE, result.name),
+        source=source.session_uid if source else 0,
+        result=result.session_uid,
+        scene=context.scene.session_uid,
+        matrix=results.stored_matrix(result, results.MATRIX),
+        source_matrix=held,
+        reading=reading,
+    )
+
+
+def continue_job(result: Any, context: Any, preview: bool) -> Job:
+    """Train the fit in ``result`` for more steps on its source.
+
+    Raises:
+        InputError: the source is gone, or it cannot be read.
+    """
+    target = _again(result, context)
+    if target.reading is None:
+        raise InputError(f"{target.name}, which {result.name} was fitted to, is not here.", "Fit an object again.")
+    body = fit_body(context.scene.sdf, result.name, preview)
+    arrays = {**arrays_of(target.reading.shape), "model": _model(result)}
+    return Job(result.name, Message("fit", "", body, arrays), {"place": target})
+
+
+def remesh_job(result: Any, context: Any) -> Job:
+    """Mesh the fit in ``result`` at the resolution and level that are set, without training."""
+    settings = context.scene.sdf
+    target = _again(result, context)
+    arrays = {"model": _model(result), **(arrays_of(target.reading.shape) if target.reading else {})}
+    body = {"resolution": settings.cells, "level": settings.level, "title": result.name}
+    return Job(result.name, Message("extract", "", body, arrays), {"place": target})
+
+
+def read_job(path: Path) -> Job:
+    """Read a file of points or triangles through the worker.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path.name} is larger than 4 GB.", "Thin the scan first.")
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror}.", "Choose another file.") from error
+    return Job(path.name, Message("read", "", {"name": path.name}, {"file": data}), {"import": path.stem})

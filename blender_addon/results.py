@@ -1,0 +1,207 @@
+"""Results in the scene: the object beside its source, its materials and colours, and the model it carries.
+
+An object with ``sdf_model`` is a result. It also has ``sdf_report`` (JSON), ``sdf_source`` (the source's name) and two
+matrices: ``sdf_matrix``, its own local space to world space when it was fitted, and ``sdf_source_matrix``, the same for
+its source. The model speaks of that world; both objects may have moved since.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from ..sdfcore.errors import EngineError
+from ..sdfcore.geometry import Mesh
+from ..sdfcore.protocol import Message
+from . import meshes
+
+Array = NDArray[Any]
+
+COLLECTION = "SDF"
+SUFFIX = ".sdf"
+ERROR_ATTRIBUTE = "sdf_error"
+MODEL, REPORT, SOURCE = "sdf_model", "sdf_report", "sdf_source"
+MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a result belongs; objects by session uid, since undo and file load end every pointer.
+
+    Args:
+        name: of the source.
+        source: session uid of the source, 0 when there is none any more.
+        result: session uid of the object to refresh, 0 to make one.
+        scene: session uid of the scene.
+        matrix: (4, 4) local space of the result to the world of the fit.
+        source_matrix: (4, 4) the same for the source.
+        reading: the source as it was sent, ``None`` when there is none.
+        hide_source: hide the source when the result arrives.
+    """
+
+    name: str
+    source: int
+    result: int
+    scene: int
+    matrix: Array
+    source_matrix: Array
+    reading: meshes.Reading | None
+    hide_source: bool = False
+
+
+def by_uid(collection: Any, uid: int) -> Any:
+    """The datablock with a session uid, or ``None``."""
+    return next((item for item in collection if item.session_uid == uid), None) if uid else None
+
+
+def of(obj: Any) -> Any:
+    """The result to speak about when ``obj`` is active: itself, or the newest made from it; else ``None``."""
+    if obj is None:
+        return None
+    if MODEL in obj:
+        return obj
+    homes = [c for c in bpy.data.collections if _is_home(c)]
+    made = [o for home in homes for o in home.objects if o.get(SOURCE) == obj.name and MODEL in o]
+    return max(made, key=lambda o: o.session_uid) if made else None
+
+
+def source_of(result: Any) -> Any:
+    """The object that ``result`` was made from, or ``None`` when it is gone."""
+    return bpy.data.objects.get(result.get(SOURCE, "")) if result.get(SOURCE) else None
+
+
+def report(result: Any) -> dict[str, Any]:
+    """The report of the fit, empty where there is none or it cannot be read."""
+    try:
+        body = json.loads(result.get(REPORT, "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def stored_matrix(result: Any, key: str) -> Array:
+    """``sdf_matrix`` or ``sdf_source_matrix``; the object's own where it has none."""
+    held = result.get(key)
+    return meshes.affine(result.matrix_world if held is None else list(held), result.name)
+
+
+def place(target: Target, message: Message, context: Any) -> Any:
+    """Make or refresh the result object from a ``done`` message; returns it.
+
+    Raises:
+        SdfError: the message holds no valid mesh.
+    """
+    result = by_uid(bpy.data.objects, target.result)
+    if target.result and result is None:
+        raise EngineError(f"The result of {target.name} is no longer in the scene.", "Undo its deletion, or fit again.")
+    name = target.name + SUFFIX if result is None else result.data.name
+    mesh = build(name, target, message, None if result is None else result.data)
+    if result is None:
+        result = _new_object(name, mesh, target, context)
+    else:
+        _exchange(result, mesh)
+    _describe(result, target, message)
+    return result
+
+
+def build(name: str, target: Target, message: Message, previous: Any = None) -> Any:
+    """The Blender mesh of a ``done`` message, in the local space of ``target.matrix``."""
+    arrays = message.arrays
+    if not {"vertices", "faces"} <= set(arrays):
+        raise EngineError("The backend's answer holds no mesh.", "Update the backend: it must be of this version.")
+    shape = Mesh(arrays["vertices"], arrays["faces"])
+    mesh = bpy.data.meshes.new(name)
+    meshes.fill_from_world(mesh, shape, target.matrix)
+    if len(arrays.get(ERROR_ATTRIBUTE, ())) == len(shape.vertices):
+        meshes.set_floats(mesh, ERROR_ATTRIBUTE, arrays[ERROR_ATTRIBUTE])
+    if len(arrays.get("colours", ())) == len(shape.vertices):
+        kept = target.reading.colour_name if target.reading else ""
+        meshes.set_colours(mesh, kept or "Color", arrays["colours"])
+    _give_materials(mesh, target, arrays.get("source_face"), previous)
+    mesh.validate()
+    return mesh
+
+
+def _give_materials(mesh: Any, target: Target, source_face: Array | None, previous: Any) -> None:
+    reading = target.reading
+    slots = list(previous.materials) if previous is not None else []
+    index = np.zeros(len(mesh.polygons), np.int32)
+    if reading is not None and reading.materials:
+        found = [by_uid(bpy.data.materials, uid) for uid in reading.materials]
+        if len(slots) != len(found):  # what the user has put on the result stays on a refreshed one
+            slots = found
+        if source_face is not None and len(source_face) == len(index) and len(reading.face_material):
+            known = (source_face >= 0) & (source_face < len(reading.face_material))
+            index = np.where(known, reading.face_material[np.where(known, source_face, 0)], 0)
+    meshes.set_materials(mesh, slots, np.clip(index, 0, max(len(slots) - 1, 0)))
+
+
+def _new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
+    result = bpy.data.objects.new(name, mesh)
+    scene = by_uid(bpy.data.scenes, target.scene) or context.scene
+    collection(scene).objects.link(result)
+    source = by_uid(bpy.data.objects, target.source)
+    matrix = target.matrix
+    if source is not None:  # it may have moved while it was fitted
+        moved = np.array(source.matrix_world, dtype=np.float64)
+        matrix = meshes.placement(moved @ np.linalg.inv(target.source_matrix) @ target.matrix)
+    result.matrix_world = Matrix(matrix.tolist())
+    _show(result, source, target, context)
+    return result
+
+
+def _show(result: Any, source: Any, target: Target, context: Any) -> None:
+    """Select the result in place of its source, unless the user has turned to something else."""
+    layer = context.view_layer
+    layer.update()  # a new object is in the layer's list only then
+    if layer.objects.get(result.name) is not None and layer.objects.active in (None, source):
+        if source is not None and layer.objects.get(source.name) is not None:
+            source.select_set(False)
+        result.select_set(True)
+        layer.objects.active = result
+    if target.hide_source and source is not None and layer.objects.get(source.name) is not None:
+        source.hide_set(True)
+
+
+def _exchange(result: Any, mesh: Any) -> None:
+    old, name = result.data, result.data.name
+    result.data = mesh
+    if old.users == 0:
+        bpy.data.meshes.remove(old)
+    mesh.name = name
+
+
+def _is_home(held: Any) -> bool:
+    return held.name == COLLECTION or held.name.startswith(COLLECTION + ".")
+
+
+def collection(scene: Any) -> Any:
+    """The scene's collection for results, made when it is missing."""
+    for held in scene.collection.children_recursive:
+        if _is_home(held):
+            return held
+    made = bpy.data.collections.new(COLLECTION)
+    scene.collection.children.link(made)
+    return made
+
+
+def _describe(result: Any, target: Target, message: Message) -> None:
+    """Keep on the object what the panel shows and what the next Re-mesh needs; saved with the file."""
+    result[SOURCE] = target.name
+    result[MATRIX] = [float(v) for v in target.matrix.ravel()]
+    result[SOURCE_MATRIX] = [float(v) for v in target.source_matrix.ravel()]
+    model = message.arrays.get("model")
+    if model is not None and len(model):
+        result[MODEL] = np.ascontiguousarray(model, np.uint8).tobytes()
+    told: Mapping[str, Any] = message.body.get("report") or {}
+    before = {} if "recipe" in told else report(result)  # a new mesh of the same fit: what was fitted stays said
+    body = {**before, **told}
+    body["result"] = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
+    result[REPORT] = json.dumps(body)

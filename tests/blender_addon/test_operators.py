@@ -1,0 +1,372 @@
+"""The operators over a fake worker: what is sent, what lands in the scene, undo, and what is said when it fails."""
+
+from __future__ import annotations
+
+import json
+
+import bpy
+import numpy as np
+import pytest
+from bl_ext.test.neural_sdf.blender_addon import meshes, operators, previews, requests, results
+from bl_ext.test.neural_sdf.sdfcore.geometry import PointCloud
+from fake_worker import MODEL, REPORT
+from mathutils import Euler, Matrix
+
+pytestmark = pytest.mark.blender
+
+
+def add_monkey(name: str = "Suzanne") -> bpy.types.Object:
+    bpy.ops.mesh.primitive_monkey_add()
+    bpy.context.object.name = name
+    return bpy.context.object
+
+
+def begin(addon) -> list:
+    """What a click on Fit SDF does, without a window."""
+    made = [addon.runtime().submit(requests.fit_job(o, bpy.context, True)) for o in operators.fittable(bpy.context)]
+    for _ in range(3):  # hello, the request, its first events
+        addon.runtime().tick()
+    return made
+
+
+def preview_objects() -> list[bpy.types.Object]:
+    return [o for o in bpy.data.objects if previews.OWNER in o]
+
+
+def test_fit_makes_one_object_over_its_source_and_leaves_the_source_alone(worker):
+    obj = add_monkey()
+    obj.matrix_world = Matrix.Translation((1, 2, 3)) @ Euler((0.1, 0.2, 0.3)).to_matrix().to_4x4() @ Matrix.Scale(-2, 4)
+    bpy.context.view_layer.update()
+    before = (len(obj.data.vertices), obj.matrix_world.copy(), set(obj.keys()))
+    assert bpy.ops.sdf.fit() == {"FINISHED"}
+    result = bpy.data.objects["Suzanne.sdf"]
+    assert [c.name for c in result.users_collection] == ["SDF"]
+    assert bpy.context.object == result
+    assert result.select_get()
+    assert not obj.select_get()
+    assert (len(obj.data.vertices), obj.matrix_world, set(obj.keys())) == before
+    assert not obj.hide_get()
+    bpy.context.view_layer.update()
+    np.testing.assert_allclose(np.array(result.matrix_world), np.array(obj.matrix_world), atol=1e-6)
+    # The fake's result is the world bounding box of what was sent.
+    sent = worker.requests[1].arrays["vertices"]
+    world = np.array([result.matrix_world @ v.co for v in result.data.vertices])
+    np.testing.assert_allclose(world.min(axis=0), sent.min(axis=0), atol=1e-5)
+    np.testing.assert_allclose(world.max(axis=0), sent.max(axis=0), atol=1e-5)
+    assert all(p.normal.dot(p.center - _middle(result)) > 0 for p in result.data.polygons)
+
+
+def _middle(obj):
+    return sum((v.co for v in obj.data.vertices), Matrix().to_3x3().row[0] * 0) / len(obj.data.vertices)
+
+
+def test_the_result_carries_model_report_and_errors(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    result = bpy.data.objects["Suzanne.sdf"]
+    assert result["sdf_model"] == MODEL
+    told = json.loads(result["sdf_report"])
+    assert told["metrics"] == REPORT["metrics"]
+    assert told["result"] == {"vertices": 8, "faces": 12}
+    values = np.empty(8, np.float32)
+    result.data.attributes["sdf_error"].data.foreach_get("value", values)
+    np.testing.assert_allclose(values, np.linspace(0, 0.7, 8), atol=1e-6)
+    assert result.data.attributes["sdf_error"].domain == "POINT"
+
+
+def test_settings_reach_the_worker_and_zero_means_the_presets_own(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    settings = bpy.context.scene.sdf
+    settings.steps, settings.seconds, settings.resolution, settings.seed, settings.samples = 50, 5, 64, 7, 1000
+    settings.level, settings.device, settings.recipe = 0.25, "cpu", "igr"
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.data.objects["Suzanne"].select_set(True)
+    bpy.ops.sdf.fit()
+    plain, set_ = worker.bodies("fit")
+    assert plain == {
+        "recipe": "auto",
+        "preset": "draft",
+        "device": "auto",
+        "seed": 0,
+        "level": 0.0,
+        "preview": 0,
+        **dict.fromkeys(("steps", "seconds", "resolution", "samples")),
+        "title": "Suzanne",
+    }
+    assert (set_["steps"], set_["seconds"], set_["resolution"], set_["seed"], set_["samples"]) == (50, 5, 64, 7, 1000)
+    assert (set_["level"], set_["device"], set_["recipe"]) == (0.25, "cpu", "igr")
+
+
+def test_materials_and_colours_come_along(worker):
+    obj = add_monkey()
+    red, blue = bpy.data.materials.new("red"), bpy.data.materials.new("blue")
+    obj.data.materials.append(red)
+    obj.data.materials.append(blue)
+    obj.data.polygons[-1].material_index = 1
+    layer = obj.data.color_attributes.new("Paint", "BYTE_COLOR", "POINT")
+    layer.data.foreach_set("color_srgb", np.tile([1.0, 0.5, 0.0, 1.0], len(layer.data)).astype(np.float32))
+    bpy.ops.sdf.fit()
+    mesh = bpy.data.objects["Suzanne.sdf"].data
+    assert list(mesh.materials) == [red, blue]
+    assert [p.material_index for p in mesh.polygons] == [0] * 6 + [1] * 6  # first and last source triangle
+    assert mesh.color_attributes.active_color.name == "Paint"
+    colours, _ = meshes._point_colours(mesh, 8)
+    np.testing.assert_array_equal(colours, [[255, 128, 0, 255]] * 8)
+
+
+def test_one_fit_is_one_undo_step(worker):
+    add_monkey()
+    bpy.ops.ed.undo_push(message="add monkey")
+    bpy.ops.sdf.fit("EXEC_DEFAULT", True)
+    assert "Suzanne.sdf" in bpy.data.objects
+    bpy.ops.ed.undo()
+    assert "Suzanne.sdf" not in bpy.data.objects
+    assert "Suzanne" in bpy.data.objects
+    bpy.ops.ed.redo()
+    assert bpy.data.objects["Suzanne.sdf"]["sdf_model"] == MODEL
+
+
+def test_the_source_can_be_hidden(worker):
+    obj = add_monkey()
+    bpy.context.scene.sdf.hide_source = True
+    bpy.ops.sdf.fit()
+    assert obj.hide_get()
+
+
+def test_each_selected_object_is_fitted_and_one_failure_spares_the_others(worker):
+    worker.fail = {"bad"}
+    for name in ("first", "bad", "last"):
+        add_monkey(name)
+    bpy.ops.object.select_all(action="SELECT")
+    with pytest.raises(RuntimeError, match=r"It is too flat\. Thicken it\."):
+        bpy.ops.sdf.fit()
+    assert {o.name for o in bpy.data.collections["SDF"].objects} == {"first.sdf", "last.sdf"}
+
+
+def test_poll_says_why(worker):
+    with pytest.raises(RuntimeError, match="Select a mesh"):
+        bpy.ops.sdf.fit()
+    add_monkey()
+    with pytest.raises(RuntimeError, match="Select a result"):
+        bpy.ops.sdf.remesh()
+    with pytest.raises(RuntimeError, match="Nothing is being fitted"):
+        bpy.ops.sdf.cancel()
+    bpy.ops.object.mode_set(mode="EDIT")
+    with pytest.raises(RuntimeError, match="Object Mode"):
+        bpy.ops.sdf.fit()
+
+
+def test_a_worker_that_dies_is_named_and_the_next_fit_works(worker, addon):
+    add_monkey()
+    worker.hold = True
+    (job,) = begin(addon)
+    worker.transports[-1].die(137, "Killed")
+    addon.runtime().tick()
+    assert "Killed" in str(addon.runtime().notice.error)
+    assert preview_objects() == []
+    assert job.state.value == "failed"
+    worker.hold = False
+    assert bpy.ops.sdf.fit() == {"FINISHED"}
+    assert len(worker.transports) == 2
+
+
+def test_preview_follows_the_fit_and_goes_with_it(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    (preview,) = preview_objects()
+    assert preview.name == "Suzanne.sdf preview"
+    assert len(preview.data.polygons) == 12
+    held = worker.transports[-1]
+    held.feed(worker.preview(worker._held))
+    addon.runtime().tick()
+    assert preview_objects() == [preview]
+    worker.release()
+    addon.runtime().tick()
+    assert preview_objects() == []
+    assert "Suzanne.sdf" in bpy.data.objects
+    assert not [m for m in bpy.data.meshes if "preview" in m.name]
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_cancel_leaves_nothing_and_stop_keeps_the_result(worker, addon, how):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    getattr(bpy.ops.sdf, how)()
+    addon.runtime().tick()
+    assert preview_objects() == []
+    assert ("Suzanne.sdf" in bpy.data.objects) == (how == "stop")
+    assert addon.runtime().jobs.jobs == {}
+
+
+def test_a_queued_job_is_cancelled_by_its_id(worker, addon):
+    worker.hold = True
+    for name in ("a", "b", "c"):
+        add_monkey(name)
+    bpy.ops.object.select_all(action="SELECT")
+    first, second, third = begin(addon)
+    bpy.ops.sdf.cancel(job=second.id)
+    worker.hold = False
+    worker.release()
+    for _ in range(4):
+        addon.runtime().tick()
+    assert {o.name for o in bpy.data.collections["SDF"].objects} == {f"{first.title}.sdf", f"{third.title}.sdf"}
+
+
+def test_preview_is_not_saved_and_does_not_come_back_by_undo(worker, addon, tmp_path):
+    add_monkey()
+    bpy.ops.ed.undo_push(message="add monkey")
+    worker.hold = True
+    begin(addon)
+    bpy.ops.ed.undo_push(message="something else")  # a state that holds the preview
+    bpy.ops.sdf.cancel()
+    addon.runtime().tick()
+    bpy.ops.ed.undo_push(message="after")
+    bpy.ops.ed.undo()
+    assert preview_objects() == []
+    begin(addon)
+    assert len(preview_objects()) == 1
+    path = tmp_path / "saved.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+    with bpy.data.libraries.load(str(path)) as (found, _):
+        assert not [name for name in found.objects if "preview" in name]
+
+
+def test_undo_in_the_middle_of_a_fit_does_not_lose_it(worker, addon):
+    obj = add_monkey()
+    bpy.ops.ed.undo_push(message="add monkey")
+    obj.location.x = 5
+    bpy.ops.ed.undo_push(message="move")
+    worker.hold = True
+    begin(addon)
+    bpy.ops.ed.undo()
+    worker.release()
+    addon.runtime().tick()
+    result = bpy.data.objects["Suzanne.sdf"]
+    assert result.location.x == pytest.approx(0)  # over the source, where it is now
+    source = bpy.data.objects["Suzanne"].data
+    assert min(v.co.x for v in result.data.vertices) == pytest.approx(min(v.co.x for v in source.vertices), abs=1e-5)
+
+
+def test_a_deleted_source_leaves_the_result_where_it_was(worker, addon):
+    obj = add_monkey()
+    obj.location.x = 5
+    bpy.context.view_layer.update()
+    worker.hold = True
+    begin(addon)
+    bpy.data.objects.remove(obj)
+    worker.release()
+    addon.runtime().tick()
+    assert bpy.data.objects["Suzanne.sdf"].location.x == pytest.approx(5)
+
+
+def test_a_result_waits_until_edit_mode_is_left(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    bpy.ops.object.mode_set(mode="EDIT")
+    worker.release()
+    addon.runtime().tick()
+    assert "Suzanne.sdf" not in bpy.data.objects
+    assert len(addon.runtime().waiting) == 1
+    bpy.ops.object.mode_set(mode="OBJECT")
+    addon.runtime().tick()
+    assert "Suzanne.sdf" in bpy.data.objects
+
+
+def test_loading_a_file_cancels_what_runs(worker, addon):
+    add_monkey()
+    worker.hold = True
+    (job,) = begin(addon)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    addon.runtime().tick()
+    assert job.state.value == "cancelled"
+    assert worker.bodies("cancel") == [{}]
+    assert len(bpy.data.objects) == 0
+
+
+def test_remesh_sends_the_model_and_refreshes_in_place(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    result = bpy.data.objects["Suzanne.sdf"]
+    result.location.x = 9
+    bpy.context.scene.sdf.resolution, bpy.context.scene.sdf.level = 77, 0.1
+    assert bpy.ops.sdf.remesh() == {"FINISHED"}
+    request = worker.requests[-1]
+    assert request.kind == "extract"
+    assert request.arrays["model"].tobytes() == MODEL
+    assert request.body["resolution"] == 77
+    assert request.body["level"] == pytest.approx(0.1)
+    assert len(request.arrays["vertices"]) == len(bpy.data.objects["Suzanne"].data.vertices)
+    assert [o.name for o in bpy.data.collections["SDF"].objects] == ["Suzanne.sdf"]
+    assert result.location.x == 9
+    assert result["sdf_model"] == MODEL
+    assert json.loads(result["sdf_report"])["recipe"] == "distance"
+
+
+def test_remesh_works_from_the_source_and_without_one(worker):
+    obj = add_monkey()
+    bpy.ops.sdf.fit()
+    bpy.context.view_layer.objects.active = obj
+    assert bpy.ops.sdf.remesh() == {"FINISHED"}
+    bpy.context.view_layer.objects.active = bpy.data.objects["Suzanne.sdf"]
+    bpy.data.objects.remove(obj)
+    # Without a source the worker has nothing to measure against; the fake needs points, so look at the request only.
+    job = requests.remesh_job(bpy.context.object, bpy.context)
+    assert set(job.request.arrays) == {"model"}
+
+
+def test_a_moved_source_is_sent_in_the_coordinates_of_the_fit(worker):
+    obj = add_monkey()
+    bpy.ops.sdf.fit()
+    obj.location = (100, 0, 0)
+    bpy.ops.sdf.remesh()
+    np.testing.assert_allclose(worker.requests[-1].arrays["vertices"], worker.requests[1].arrays["vertices"], atol=1e-6)
+
+
+def test_continue_sends_model_and_source_and_keeps_one_object(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    bpy.context.scene.sdf.steps = 33
+    assert bpy.ops.sdf.continue_fit() == {"FINISHED"}
+    request = worker.requests[-1]
+    assert request.kind == "fit"
+    assert request.body["steps"] == 33
+    assert request.arrays["model"].tobytes() == MODEL
+    assert len(bpy.data.collections["SDF"].objects) == 1
+
+
+def test_model_and_figures_survive_save_and_load(worker, tmp_path):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    result = results.of(bpy.data.objects["Suzanne"])
+    assert result.name == "Suzanne.sdf"
+    assert result["sdf_model"] == MODEL
+    assert results.report(result)["metrics"]["hausdorff"] == REPORT["metrics"]["hausdorff"]
+    assert bpy.ops.sdf.remesh.poll()
+
+
+def test_points_are_imported_with_normals_and_colours(worker, tmp_path):
+    path = tmp_path / "scan.xyz"
+    path.write_text("0 0 0\n")
+    directions = np.eye(3, dtype=np.float32)
+    worker.scan = PointCloud(directions, directions, np.array([[255, 0, 0, 255]] * 3, np.uint8))
+    assert bpy.ops.sdf.import_points(filepath=str(path)) == {"FINISHED"}
+    assert worker.requests[-1].arrays["file"].tobytes() == b"0 0 0\n"
+    assert worker.requests[-1].body == {"name": "scan.xyz"}
+    obj = bpy.context.object
+    assert obj.name == "scan"
+    cloud = meshes.read(obj, bpy.context.evaluated_depsgraph_get()).shape
+    np.testing.assert_allclose(cloud.points, directions)
+    np.testing.assert_allclose(cloud.normals, directions)
+    np.testing.assert_array_equal(cloud.colours, worker.scan.colours)
+
+
+def test_a_missing_file_is_an_error(worker, tmp_path):
+    with pytest.raises(RuntimeError, match="cannot be opened"):
+        bpy.ops.sdf.import_points(filepath=str(tmp_path / "none.xyz"))
