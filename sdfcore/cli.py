@@ -171,7 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     try:
-        return commands.main(args=given, prog_name="sdfcore", standalone_mode=False) or 0
+        with commands.make_context("sdfcore", given) as context:
+            commands.invoke(context)
+        return 0
+    except click.exceptions.Exit as done:  # --help, --version
+        return done.exit_code
     except BrokenPipeError:  # 'sdfcore recipes | head': nobody listens any more
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter's own flush quiet
         return 0

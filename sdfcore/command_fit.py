@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,11 +82,13 @@ class FitCommand:
     def _check(self) -> None:
         if self.seconds is not None and self.steps is not None:
             raise InputError("--seconds and --steps are both given.", "Choose one of the two.")
+        if not math.isfinite(self.level):
+            raise InputError(f"--level {self.level} is no distance.", "Give a finite number, in world units.")
         check_mesh_output(self.output)
         if self.save is not None:
-            check_output(self.save, (".safetensors",))
+            check_output(self.save, ".safetensors")
         if self.report is not None:
-            check_output(self.report, (".json",))
+            check_output(self.report, ".json")
         if self.pictures is not None and self.pictures.exists() and not self.pictures.is_dir():
             raise InputError(f"{self.pictures} is not a folder.", "Give --pictures a folder.")
         outputs = [path.resolve() for path in (self.output, self.save, self.report) if path is not None]
@@ -219,30 +222,36 @@ def _with_source(mesh: Mesh, fit: Fit) -> Mesh:
 
 
 def check_mesh_output(path: Path) -> None:
-    from .writing import SUFFIXES
-
-    check_output(path, SUFFIXES)
-
-
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Whether ``path`` can be written, before hours are spent.
+    """Whether a mesh can be written to ``path``, before hours are spent.
 
     Raises:
-        InputError: another suffix than ``suffixes``, no such folder, not writable, or a folder itself.
+        InputError: a suffix that cannot be written, no such folder, or one without the right to write.
     """
-    if path.suffix.lower() not in suffixes:
-        raise InputError(f"{path} has no suffix that can be written.", f"Take one of {' '.join(suffixes)}.")
+    from . import writing
+
+    writing.check(path)
+    _check_rights(path)
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """The same for a file that must end with ``suffix``."""
+    if path.suffix.lower() != suffix:
+        raise InputError(f"{path.name!r} does not end with {suffix}.", f"Name it {path.with_suffix(suffix).name}.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder.", "Give a file name.")
+        raise InputError(f"{path} is a folder.", "Give the name of a file.")
     if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist.", "Make it first, or write elsewhere.")
+        raise InputError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
+    _check_rights(path)
+
+
+def _check_rights(path: Path) -> None:
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"The folder {path.parent} cannot be written.", "Write elsewhere.")
+        raise InputError(f"The folder {path.parent} cannot be written to.", "Write elsewhere.")
 
 
 def surface_line(path: Path, mesh: Mesh, seconds: float) -> str:
     """One line about a written surface."""
-    from .metrics import topology
+    from .topology import topology
 
     found = topology(mesh)
     parts = "1 part" if found.components == 1 else f"{found.components} parts"

@@ -138,7 +138,7 @@ def cross_section(
     axes.set_ylabel(_AXES[up])
     bar = figure.colorbar(fill, ax=axes, shrink=0.82, pad=0.025, ticks=bands[:: max(1, len(bands) // 10)])
     bar.set_label("signed distance, negative inside", color=_SOFT, fontsize=9)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, colors=_SOFT)
     note = f"{_AXES[normal]} = {cut:.4g} · level sets every {spacing:g}"
     _titles(axes, "Cross-section of the field", f"{note} · {shown:,} points near the plane" if shown else note)

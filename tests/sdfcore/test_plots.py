@@ -52,7 +52,7 @@ def share(picture: Any, colour: str, tolerance: float = 0.02) -> float:
 def black_extent(picture: Any) -> tuple[int, int]:
     """Width and height in pixels of what is drawn in pure black: the bold surface line."""
     rows, columns = np.nonzero((picture[..., :3] < 0.02).all(axis=-1))
-    return int(np.ptp(columns)), int(np.ptp(rows))
+    return (int(np.ptp(columns)), int(np.ptp(rows))) if len(rows) else (0, 0)
 
 
 def test_section_draws_the_surface_round_and_at_its_size(tmp_path: Path) -> None:
