@@ -13,7 +13,7 @@ ROOT = __package__.rpartition(".")[0]  # the extension's own name: bl_ext.<repos
 
 log = logging.getLogger(__name__)
 
-_MODULES = ("preferences", "properties", "operators", "importing", "backend", "panels", "host")
+_MODULES = ("preferences", "properties", "operators", "importing", "backend", "panels", "commands", "host")
 _registered: list[str] = []
 
 

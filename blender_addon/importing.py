@@ -38,6 +38,11 @@ def place(name: str, message: Message, context: Context) -> Any:
     return obj
 
 
+def import_file(path: str) -> None:
+    """Import one file and wait for it: for scripts."""
+    bpy.ops.sdf.import_points(filepath=path)
+
+
 class SDF_OT_import_points(bpy.types.Operator, ImportHelper):
     bl_idname = "sdf.import_points"
     bl_label = "Import Points"
