@@ -215,9 +215,10 @@ def run(
 
 
 def main() -> NoReturn:
-    from . import requests
+    from . import fit_request, requests
 
-    run(requests.HANDLERS, requests.capabilities)
+    handlers = {"fit": fit_request.fit, "extract": requests.extract, "read": requests.read}
+    run(handlers, requests.capabilities)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,276 @@
+"""The request ``fit``: training with stop, cancel, previews and a promise of time; then mesh, measures and report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .channel import Control
+from .errors import InputError, NoSurfaceError
+from .presets import PRESETS
+from .protocol import Message
+from .requests import Answer, Measured, Stopwatch, source_of
+
+if TYPE_CHECKING:
+    from .fitting import Fit, Progress
+
+log = logging.getLogger(__name__)
+
+_FITTED, _EXTRACTED = 0.9, 0.97  # shares of the progress bar
+_SMALLER = (256, 192, 128, 96, 64, 48, 32)
+_EXTRACTION_AT_256 = 3.0  # seconds on two cores: a first guess, until it is measured
+_MEASURING = 2.0
+_PREVIEW_RESOLUTION = 56
+_PREVIEW_SHARE = 0.1  # of the time, at most
+_FIRST_PREVIEW = 1.0  # seconds of training before it
+
+
+@dataclass(frozen=True)
+class Options:
+    """The body of a ``fit`` request, checked.
+
+    Raises:
+        InputError: something given is no number, or out of range.
+    """
+
+    recipe: str
+    preset: str
+    steps: int | None
+    seconds: float | None
+    resolution: int | None
+    level: float
+    device: str
+    seed: int
+    samples: int | None
+    preview: float
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Options:
+        options = cls(
+            recipe=str(body.get("recipe") or "auto"),
+            preset=str(body.get("preset") or "balanced"),
+            steps=_number(body, "steps", int),
+            seconds=_number(body, "seconds", float),
+            resolution=_number(body, "resolution", int),
+            level=_number(body, "level", float) or 0.0,
+            device=str(body.get("device") or "auto"),
+            seed=_number(body, "seed", int) or 0,
+            samples=_number(body, "samples", int),
+            preview=_number(body, "preview", float) or 0.0,
+        )
+        if options.preset not in PRESETS:
+            raise InputError(f"There is no preset {options.preset!r}.", f"Take one of: {', '.join(PRESETS)}.")
+        for name in ("steps", "seconds", "resolution", "samples"):
+            value = getattr(options, name)
+            if value is not None and value <= 0:
+                raise InputError(f"{name} is {value}.", f"Give {name} a number above zero, or none.")
+        return options
+
+
+def _number(body: Mapping[str, Any], name: str, kind: Callable[[Any], Any]) -> Any:
+    value = body.get(name)
+    if value is None:
+        return None
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {value!r}, which is no number.", f"Give {name} a number.") from error
+
+
+def fit(request: Message, control: Control) -> Answer:
+    """Fit the shape in ``request``, and mesh it.
+
+    Raises:
+        SdfError: as Fit, and extraction; by then the event ``fitted`` has handed the model over.
+        Cancelled: it is not wanted any more.
+    """
+    clock = Stopwatch()
+    control.check()
+    options = Options.of(request.body)
+    deadline = Deadline(options, clock)
+    screen = Screen(control, clock, options)
+    training = begin(request, options, deadline, screen)
+    clock.enter("fitting")
+    stopped = train(training, control, deadline, screen, Previews(options, control))
+    return finish(training, control, clock, deadline, screen, stopped)
+
+
+def begin(request: Message, options: Options, deadline: Deadline, screen: Screen) -> Fit:
+    """The fit that was asked for, prepared."""
+    screen.stage("preparing")
+    from . import storage
+    from .fitting import Fit
+
+    model = request.arrays.get("model")
+    return Fit(
+        source_of(request.arrays),
+        recipe=options.recipe,
+        preset=options.preset,
+        steps=options.steps,
+        seconds=deadline.training_seconds(),
+        resolution=deadline.resolution,
+        seed=options.seed,
+        device=options.device,
+        samples=options.samples,
+        start=None if model is None else storage.from_bytes(model.tobytes()),
+        on_stage=screen.stage,
+    )
+
+
+def train(training: Fit, control: Control, deadline: Deadline, screen: Screen, previews: Previews) -> bool:
+    """Run ``training`` to its end, its deadline or a stop; says whether it was stopped."""
+    for progress in training:
+        screen.training(training, progress)
+        if progress.step > 0:  # before the first there is nothing to keep
+            if control.stopped or deadline.left() <= 0:
+                break
+            deadline.measure(training)
+            previews.show(training)
+    return control.stopped
+
+
+def finish(
+    training: Fit, control: Control, clock: Stopwatch, deadline: Deadline, screen: Screen, stopped: bool
+) -> Answer:
+    """Mesh, measures and report of a trained fit."""
+    from . import extraction, storage
+    from .report import build_report, gradient_statistics
+
+    sdf, options = training.sdf, deadline.options
+    model = np.frombuffer(storage.to_bytes(sdf), np.uint8)
+    control.fitted(model)
+    clock.enter("extracting")
+    resolution = deadline.resolution or training.plan.resolution
+    mesh = extraction.extract_sdf(
+        sdf, resolution=resolution, level=options.level, on_progress=screen.part("extracting", _FITTED, _EXTRACTED)
+    )
+    clock.enter("measuring")
+    screen.part("measuring", _EXTRACTED, 1.0)(0.0)
+    samples = 100_000 if options.seconds is None else 30_000
+    found = Measured.of(mesh, training.source, options.level, control, samples)
+    gradient: dict[str, Any] | None = None
+    with found.attempt("the statistics of the gradient"):
+        gradient = gradient_statistics(sdf, seed=options.seed)
+    found.extras["model"] = model
+    report = build_report(
+        training,
+        mesh,
+        seconds=clock.finish(),
+        comparison=found.comparison,
+        gradient=gradient,
+        level=options.level,
+        resolution=resolution,
+        stopped=stopped,
+    )
+    return found.answer(report, stopped=stopped)
+
+
+class Deadline:
+    """When training must end so that the answer is there ``seconds`` after the request came.
+
+    With a budget too short for the preset's resolution, and none asked for, a coarser one is taken.
+    """
+
+    def __init__(self, options: Options, clock: Stopwatch) -> None:
+        self.options, self.resolution = options, options.resolution
+        self._clock, self._measured = clock, False
+        preset = PRESETS[options.preset].resolution
+        if options.seconds is not None and self.resolution is None:
+            share = 0.3 * options.seconds
+            fitting = [r for r in (preset, *_SMALLER) if r <= preset and _guess(r) <= share]
+            self.resolution = fitting[0] if fitting else _SMALLER[-1]
+        self._afterwards = _guess(self.resolution or preset)
+
+    def left(self) -> float:
+        """Seconds of training that are left; infinite without a budget."""
+        if self.options.seconds is None:
+            return float("inf")
+        measuring = min(_MEASURING, 0.2 * self.options.seconds)
+        return self.options.seconds - self._clock.total - self._afterwards - measuring
+
+    def training_seconds(self) -> float | None:
+        return None if self.options.seconds is None else max(self.left(), 0.1)
+
+    def measure(self, training: Fit) -> None:
+        """Replace the guess of the extraction's time by a measurement, once, a third of the way."""
+        seconds = self.options.seconds
+        if seconds is None or self._measured or self._clock.total < seconds / 3:
+            return
+        from .extraction import estimate_seconds
+
+        self._measured = True
+        self._afterwards = estimate_seconds(training.sdf, self.resolution or training.plan.resolution)
+
+
+def _guess(resolution: int) -> float:
+    """Seconds of extraction: it works near the surface, so they grow with the square."""
+    return _EXTRACTION_AT_256 * (resolution / 256) ** 2
+
+
+class Screen:
+    """Turns what happens into ``progress`` events; every one is also a place to be cancelled."""
+
+    def __init__(self, control: Control, clock: Stopwatch, options: Options) -> None:
+        self._control, self._clock, self._options = control, clock, options
+        self._body: dict[str, Any] = {
+            "stage": "preparing", "step": 0, "steps": options.steps or 0, "fraction": 0.0,
+            "loss": None, "seconds": 0.0, "seconds_left": None, "recipe": "", "reason": "",
+        }  # fmt: skip
+
+    def _tell(self, **changes: Any) -> None:
+        self._body |= {**changes, "seconds": self._clock.total}
+        self._control.progress(self._body)
+
+    def stage(self, name: str) -> None:
+        """A stage of the preparation has begun."""
+        self._tell(stage=name)
+
+    def training(self, training: Fit, progress: Progress) -> None:
+        """A step was made."""
+        share = progress.step / max(progress.steps, 1)
+        if self._options.seconds:
+            share = max(share, self._clock.total / self._options.seconds)
+        self._tell(
+            stage=progress.stage,
+            step=progress.step,
+            steps=progress.steps,
+            fraction=_FITTED * min(share, 1.0),
+            loss=progress.loss,
+            seconds_left=progress.seconds_left,
+            recipe=training.plan.recipe,
+            reason=training.plan.reason,
+        )
+
+    def part(self, stage: str, start: float, end: float) -> Callable[[float], None]:
+        """Takes the fraction of a later ``stage``, which fills the bar from ``start`` to ``end``."""
+        return lambda fraction: self._tell(stage=stage, fraction=start + (end - start) * fraction, seconds_left=None)
+
+
+class Previews:
+    """Coarse meshes on the way, so seldom that they cost a tenth of the time at most."""
+
+    def __init__(self, options: Options, control: Control) -> None:
+        self._period, self._level, self._control = options.preview, options.level, control
+        self._next = time.monotonic() + _FIRST_PREVIEW if options.preview > 0 else float("inf")
+
+    def show(self, training: Fit) -> None:
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        from .extraction import extract_sdf
+
+        check = lambda _: self._control.check()
+        try:
+            sdf = training.sdf
+            mesh = extract_sdf(sdf, resolution=_PREVIEW_RESOLUTION, level=self._level, refine=0, on_progress=check)
+            normals = {} if mesh.normals is None else {"normals": mesh.normals}
+            self._control.preview({"vertices": mesh.vertices, "faces": mesh.faces, **normals})
+        except NoSurfaceError as error:  # not yet
+            log.debug("no preview: %s", error)
+        now = time.monotonic()
+        self._next = now + max(self._period, (now - begun) * (1 - _PREVIEW_SHARE) / _PREVIEW_SHARE)

@@ -1,0 +1,213 @@
+"""What the worker can be asked, by the kind of the request. Imports torch only when asked for something that needs it.
+
+``fit``       in :mod:`.fit_request`
+``extract``   a model's bytes → a mesh at another resolution or level, without fitting again
+``read``      a file's bytes → points, or vertices and faces
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .channel import Control
+from .errors import InputError
+from .geometry import Array, Mesh, PointCloud
+from .protocol import Message
+
+if TYPE_CHECKING:
+    from .metrics import Comparison
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[dict[str, Any], dict[str, Array]]
+
+
+def capabilities() -> dict[str, Any]:
+    """What this worker has: versions, devices, recipes and presets, as ``ready`` tells them."""
+    import torch
+
+    from .presets import PRESETS
+    from .recipes import RECIPES
+
+    recipes = [
+        {name: getattr(recipe, name) for name in ("name", "title", "source", "summary", "needs_normals")}
+        for recipe in RECIPES.values()
+    ]
+    presets = [
+        {name: getattr(preset, name) for name in ("name", "title", "steps", "resolution")}
+        for preset in PRESETS.values()
+    ]
+    return {"torch": str(torch.__version__), "devices": devices(), "recipes": recipes, "presets": presets}
+
+
+def devices() -> list[dict[str, str]]:
+    """The devices torch can compute on, the processor first, by id and by a name for people."""
+    import torch
+
+    found = [{"id": "cpu", "name": f"CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"}]
+    try:
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            found.append({"id": f"cuda:{index}", "name": torch.cuda.get_device_name(index)})
+        if torch.backends.mps.is_available():
+            found.append({"id": "mps", "name": "Apple GPU"})
+    except RuntimeError as error:  # a driver that does not fit: the processor still works
+        log.warning("a graphics device cannot be used: %s", error)
+    return found
+
+
+def source_of(arrays: Mapping[str, Array]) -> Mesh | PointCloud:
+    """The shape in a request's arrays, world units.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
+    colours = arrays.get("colours")
+    if "faces" in arrays:
+        return Mesh(arrays.get("vertices", np.zeros((0, 3))), arrays["faces"], None, colours)
+    places = arrays.get("points", arrays.get("vertices"))
+    if places is None:
+        raise InputError("The request has neither points nor a mesh.", "Select an object that has some.")
+    return PointCloud(places, arrays.get("normals"), colours)
+
+
+def extract(request: Message, control: Control) -> Answer:
+    """Mesh a stored model again."""
+    from . import extraction, storage
+
+    model, body, clock = request.arrays.get("model"), request.body, Stopwatch()
+    if model is None:
+        raise InputError("The request has no model.", "Select a result of Fit SDF.")
+    sdf = storage.from_bytes(model.tobytes(), _device(str(body.get("device") or "auto")))
+    level = float(body.get("level") or 0.0)
+    resolution = int(body.get("resolution") or sdf.info.get("resolution") or 256)
+    clock.enter("extracting")
+
+    def show(fraction: float) -> None:
+        control.progress(
+            {
+                "stage": "extracting",
+                "step": 0,
+                "steps": 0,
+                "fraction": 0.8 * fraction,
+                "loss": None,
+                "seconds": clock.total,
+                "seconds_left": None,
+            }
+        )
+
+    mesh = extraction.extract_sdf(sdf, resolution=resolution, level=level, on_progress=show)
+    clock.enter("measuring")
+    source = source_of(request.arrays) if {"points", "vertices"} & request.arrays.keys() else None
+    found = Measured.of(mesh, source, level, control)
+    return found.answer(
+        {
+            **{name: sdf.info.get(name) for name in ("recipe", "reason", "preset", "steps", "seed")},
+            "resolution": resolution,
+            "level": level,
+            "seconds": clock.finish(),
+            "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},
+            "metrics": None if found.comparison is None else found.comparison.as_dict(),
+        },
+        stopped=False,
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def read(request: Message, control: Control) -> Answer:
+    """The shape in a file's bytes."""
+    from . import reading
+
+    data = request.arrays.get("file")
+    if data is None:
+        raise InputError("The request has no file.", "Choose a file.")
+    shape = reading.read_bytes(str(request.body.get("name", "")), data.tobytes())
+    control.check()
+    names = ("vertices", "faces", "normals", "colours") if isinstance(shape, Mesh) else ("points", "normals", "colours")
+    found = {name: getattr(shape, name) for name in names}
+    return {}, {name: values for name, values in found.items() if values is not None}
+
+
+@dataclass
+class Measured:
+    """A mesh and what was found out about it; what could not be is left out and said in ``warnings``."""
+
+    mesh: Mesh
+    extras: dict[str, Array] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, mesh: Mesh, source: Mesh | PointCloud | None, level: float, control: Control, samples: int = 100_000
+    ) -> Measured:
+        """Distances and colours from ``source``, and how near ``mesh`` is to it.
+
+        An offset surface is meant to lie elsewhere, so it is not compared.
+        """
+        from . import metrics, transfer
+
+        found = cls(mesh)
+        if source is None:
+            return found
+        with found.attempt("what was carried over from the source"):
+            carried = transfer.transfer(mesh, source)
+            found.extras |= {"sdf_error": carried.error.astype(np.float32), "source_face": carried.face}
+            if carried.colours is not None:
+                found.extras["colours"] = carried.colours
+        control.check()
+        if level == 0.0:
+            with found.attempt("the comparison with the source"):
+                found.comparison = metrics.compare(mesh, source, samples=samples)
+            control.check()
+        return found
+
+    @contextlib.contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """A finished mesh must not be lost because something about it could not be measured."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("%s failed", what)
+            self.warnings.append(f"{what} failed: {type(error).__name__}: {error}")
+
+    def answer(self, report: dict[str, Any], *, stopped: bool) -> Answer:
+        """The body and arrays of ``done``."""
+        arrays = {"vertices": self.mesh.vertices, "faces": self.mesh.faces, **self.extras}
+        if self.mesh.normals is not None:
+            arrays["normals"] = self.mesh.normals
+        return {"report": {**report, "warnings": self.warnings}, "stopped": stopped}, arrays
+
+
+class Stopwatch:
+    """Wall time by stage; entering one ends the one before."""
+
+    def __init__(self, stage: str = "preparing") -> None:
+        self.begun = self._since = time.monotonic()
+        self._stage, self._seconds = stage, dict[str, float]()
+
+    @property
+    def total(self) -> float:
+        return time.monotonic() - self.begun
+
+    def enter(self, stage: str) -> None:
+        now = time.monotonic()
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+
+    def finish(self) -> dict[str, float]:
+        """Seconds of every stage so far, and their ``total``."""
+        self.enter(self._stage)
+        return {name: round(value, 3) for name, value in self._seconds.items()} | {"total": round(self.total, 3)}
