@@ -1,4 +1,4 @@
-"""The demo's stage: two shelves, what came in on the upper one and what came out on the lower one. Runs inside Blender."""
+"""The stage of the demo: what came in on the upper shelf, what came out on the lower one. Runs inside Blender."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _show_source(source: bpy.types.Object) -> None:
         _as_spheres(source, 0.0042)
         return
     paint(source, _clay())
-    _open_edges(source)
+    _draw_open_edges(source)
 
 
 def paint(target: bpy.types.Object, look: bpy.types.Material) -> None:
@@ -94,12 +94,17 @@ def _clay() -> bpy.types.Material:
     return made
 
 
-def _open_edges(source: bpy.types.Object) -> None:
-    """Edges with one face, or more than two, as thin red tubes; an object of its own, parented to ``source``."""
+def open_edges(shape: bmesh.types.BMesh) -> list[bmesh.types.BMEdge]:
+    """Edges with one face, or more than two, after joining vertices that lie at one place."""
+    bmesh.ops.remove_doubles(shape, verts=shape.verts, dist=1e-6)
+    return [edge for edge in shape.edges if len(edge.link_faces) != 2]
+
+
+def _draw_open_edges(source: bpy.types.Object) -> None:
+    """Open edges as thin red tubes; an object of its own, parented to ``source``."""
     shape = bmesh.new()
     shape.from_mesh(source.data)
-    bmesh.ops.remove_doubles(shape, verts=shape.verts, dist=1e-5)
-    lines = [[vertex.co.copy() for vertex in edge.verts] for edge in shape.edges if len(edge.link_faces) != 2]
+    lines = [[vertex.co.copy() for vertex in edge.verts] for edge in open_edges(shape)]
     shape.free()
     curve = bpy.data.curves.new(f"{source.name} open edges", "CURVE")
     curve.dimensions = "3D"
