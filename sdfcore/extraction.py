@@ -66,13 +66,13 @@ def extract(
     meter = _Meter(on_progress)
     sampler = _Sampler(field, level, chunk, _device(field, device))
     cells, corners = find(grid, sampler.values, search or Search(), meter.span(0.0, 0.8))
-    if len(cells) == 0:
+    if not ((corners < 0).any(axis=1) & (np.isfinite(corners) & (corners >= 0)).any(axis=1)).any():  # at most cap
         raise _no_surface(level, sampler)
     marched = march(cells, corners, grid.nodes)
     meter(0.85)
     along = _refined(marched, grid, sampler, refine, meter.span(0.85, 0.9))
     vertices = grid.origin + (marched.nodes - grid.pad + along) * grid.cell
-    capped = np.isinf(marched.ends).any(axis=1)
+    capped = np.asarray(np.isinf(marched.ends).any(axis=1))
     normals = _normals(vertices, marched.faces, capped, sampler, meter.span(0.9, 1.0))
     meter(1.0)
     return Mesh(vertices, marched.faces, normals)
@@ -95,7 +95,7 @@ def extract_sdf(
 
     Args:
         level: world units; positive grows the shape.
-        box: world coordinates; the default is the data's box, grown by a twentieth of its longest side and by ``level``.
+        box: world coordinates; by default the data's box, grown by a twentieth of its longest side and by ``level``.
         resolution, refine, cap, search, on_progress, raises: as :func:`extract`.
     """
     scale = sdf.frame.scale
@@ -117,7 +117,7 @@ def default_box(sdf: NeuralSDF, level: float = 0.0) -> Box:
 
 
 def estimate_seconds(sdf: NeuralSDF, resolution: int) -> float:
-    """Seconds that :func:`extract_sdf` is expected to take here, from a coarse extraction (a few hundredths of a second)."""
+    """Seconds that :func:`extract_sdf` will about take here; a coarse extraction is timed."""
     coarse = min(resolution, _TRIAL)
     field = _Counted(sdf.network)
     started = time.perf_counter()

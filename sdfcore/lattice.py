@@ -1,8 +1,8 @@
 """A regular lattice of which only a part exists: values at its nodes, evaluated once and on demand.
 
 Indices are integers (N, 3). A *node* is a lattice point, a *cell* the cube between eight nodes, a *block* a cube of
-several cells a side. Arrays over the lattice live in :class:`Pages`, so memory grows with what is looked at (the area of
-a surface), not with the volume.
+several cells a side. Arrays over the lattice live in :class:`Pages`, so memory grows with what is looked at (the area
+of a surface), not with the volume.
 """
 
 from __future__ import annotations

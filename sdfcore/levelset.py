@@ -27,8 +27,8 @@ class Search:
     A block of cells is dropped when the values at its eight corners rule the level out for a function whose slope is at
     most L. L is ``lipschitz`` where that is given, and then nothing can be missed. Else L is the steepest slope seen
     between coarse nodes around the block, times ``safety``: how much steeper the field may be within a block than from
-    corner to corner. Any part of which one crossing is found is followed to its end, so a part can only be missed whole:
-    it then lies inside one coarse block and the field falls to it more steeply than assumed.
+    corner to corner. A part of which one crossing is found is followed to its end, so a part can only be missed
+    whole: it then lies inside one coarse block, and the field falls to it more steeply than assumed.
     """
 
     lipschitz: float | None = None
@@ -46,7 +46,7 @@ class Search:
 def crosses(corners: Array) -> Array:
     """(N,) bool: both signs occur among ``corners`` (N, K)."""
     inside = corners < 0
-    return inside.any(axis=1) & ~inside.all(axis=1)
+    return np.asarray(inside.any(axis=1) & ~inside.all(axis=1))
 
 
 def may_cross(corners: Array, reach: Array) -> Array:
@@ -101,7 +101,7 @@ def _children(grid: Grid, stride: int, parents: Array, slopes: Array) -> tuple[A
 def _narrowed(
     grid: Grid, stride: int, blocks: Array, slopes: Array | None, evaluate: Evaluate, search: Search, progress: Progress
 ) -> tuple[Array, Array]:
-    """Those ``blocks`` that may hold the level, and the slopes assumed in them; without ``slopes``, blocks are all there are."""
+    """Those ``blocks`` that may hold the level, and the slopes assumed in them. No ``slopes``: these are all blocks."""
     nodes = Nodes(grid, stride, evaluate)
     nodes.need(blocks, 1, progress)
     corners = nodes.corners(blocks)
@@ -127,11 +127,11 @@ def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array
 
 
 def _crossed(grid: Grid, blocks: Array, extent: int, evaluate: Evaluate, progress: Progress) -> tuple[Array, Array]:
-    """The crossed cells in ``blocks`` (first cells of cubes of ``extent`` cells), and all that hang together with them."""
+    """The crossed cells in ``blocks`` (first cells of cubes of ``extent`` cells), and all connected with them."""
     nodes = Nodes(grid, 1, evaluate)
     nodes.need(blocks, extent, progress)
     seen = Pages(grid.cells, False, np.bool_)
-    found: list[tuple[Array, Array]] = []
+    found = [(np.empty((0, 3), np.int64), np.empty((0, 8), np.float32))]
     for batch in batches(blocks):
         cells = (batch[:, None] + all_below((extent,) * 3)).reshape(-1, 3)
         found.append(_look(nodes, seen, cells[(cells < grid.cells).all(axis=1)]))
