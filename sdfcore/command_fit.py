@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import Console, Interrupt, Stages, seconds_since_start
+from .console import Console, Interrupt, seconds_since_start
+from .deadline import Deadline, Stopwatch
 from .errors import InputError
 from .geometry import Mesh
 
@@ -19,13 +20,10 @@ if TYPE_CHECKING:
     from .fields import NeuralSDF
     from .fitting import Fit
 
-# What comes after the training, in seconds on two CPU cores; only a first guess, for the learning rate's schedule:
-# the extraction is measured during the fit.
-_EXTRACTION_AT_256 = 3.0
+# What comes after the extraction, in seconds on two CPU cores.
 _REPORT_SECONDS = 3.0
 _PICTURE_SECONDS = 3.0
 _WRITING_SECONDS = 0.7
-_SMALLER = (256, 192, 128, 96, 64, 48, 32)
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,12 @@ class FitCommand:
         from . import reading
         from .fitting import Fit
 
-        screen, stages = Console(quiet=self.quiet), Stages()
+        screen, stages = Console(quiet=self.quiet), Stopwatch("starting", seconds_since_start)
         stages.enter("reading")
         screen.stage("reading")
         source = reading.read(self.source)
         stages.enter("preparing")
-        deadline = Deadline.of(self, self._preset_resolution())
+        deadline = self._deadline()
         fit = Fit(
             source,
             recipe=self.recipe,
@@ -95,14 +93,17 @@ class FitCommand:
         if len(set(outputs)) < len(outputs) or self.source.resolve() in outputs:
             raise InputError("Two of the input and output files are the same.", "Give each a name of its own.")
 
-    def _preset_resolution(self) -> int:
+    def _deadline(self) -> Deadline:
         from .presets import PRESETS
 
         if self.preset not in PRESETS:
             raise InputError(f"There is no preset {self.preset!r}.", f"Take one of: {', '.join(PRESETS)}.")
-        return PRESETS[self.preset].resolution
+        afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (self.report is not None or self.pictures is not None)
+        afterwards += _PICTURE_SECONDS * (self.pictures is not None)
+        cells = PRESETS[self.preset].resolution
+        return Deadline(self.seconds, self.resolution, cells, afterwards, seconds_since_start)
 
-    def _finish(self, fit: Fit, screen: Console, stages: Stages, resolution: int, stopped: bool) -> None:
+    def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> None:
         from . import extraction, storage, writing
 
         sdf = fit.sdf
@@ -120,7 +121,7 @@ class FitCommand:
         done = f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
         click.echo(f"{surface_line(self.output, mesh, seconds_since_start())}, {done}")
 
-    def _account(self, fit: Fit, sdf: NeuralSDF, mesh: Mesh, stages: Stages, resolution: int, stopped: bool) -> None:
+    def _account(self, fit: Fit, sdf: NeuralSDF, mesh: Mesh, stages: Stopwatch, resolution: int, stopped: bool) -> None:
         """Measures and writes the report and the pictures."""
         from . import metrics
         from .report import build_report, gradient_statistics, write_json
@@ -151,52 +152,6 @@ class FitCommand:
             plots.cross_section(sdf, self.pictures / "section.png", cloud=fit.cloud, level=self.level)
         if self.report is not None:
             write_json(self.report, report(stages.finish()))
-
-
-@dataclass
-class Deadline:
-    """When to stop training so that everything is done by ``seconds`` after the process began."""
-
-    seconds: float | None
-    resolution: int | None
-    extraction: float
-    afterwards: float
-    _measured: bool = False
-
-    @classmethod
-    def of(cls, command: FitCommand, preset_resolution: int) -> Deadline:
-        """With a budget too short for the preset's resolution, and none asked for, a coarser one is taken."""
-        afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (command.report is not None or command.pictures is not None)
-        afterwards += _PICTURE_SECONDS * (command.pictures is not None)
-        resolution = command.resolution
-        if command.seconds is not None and resolution is None:
-            share = 0.3 * command.seconds
-            fitting = [r for r in (preset_resolution, *_SMALLER) if r <= preset_resolution and _guess(r) <= share]
-            resolution = fitting[0] if fitting else _SMALLER[-1]
-        return cls(command.seconds, resolution, _guess(resolution or preset_resolution), afterwards)
-
-    def left(self) -> float:
-        """Seconds of training that are left, at least 0."""
-        if self.seconds is None:
-            return float("inf")
-        return max(self.seconds - seconds_since_start() - self.extraction - self.afterwards, 0.0)
-
-    def training_seconds(self) -> float | None:
-        return None if self.seconds is None else max(self.left(), 0.1)
-
-    def measure(self, fit: Fit) -> None:
-        """Replaces the guess of the extraction's time by a measurement, once, a third of the way."""
-        if self.seconds is None or self._measured or seconds_since_start() < self.seconds / 3:
-            return
-        from .extraction import estimate_seconds
-
-        self._measured = True
-        self.extraction = estimate_seconds(fit.sdf, self.resolution or fit.plan.resolution)
-
-
-def _guess(resolution: int) -> float:
-    """Extraction works on cells near the surface: their number grows with the square."""
-    return _EXTRACTION_AT_256 * (resolution / 256) ** 2
 
 
 def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:

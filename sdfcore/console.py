@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,25 +29,6 @@ def seconds_since_start() -> float:
         return since_import
     # A container may count from another boot: believe it only where it is plausible.
     return elapsed if since_import <= elapsed < since_import + 60 else since_import
-
-
-@dataclass
-class Stages:
-    """Wall time by stage: entering one ends the one before."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _name: str = "starting"
-    _since: float = 0.0
-
-    def enter(self, name: str) -> None:
-        now = seconds_since_start()
-        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
-        self._name, self._since = name, now
-
-    def finish(self) -> dict[str, float]:
-        """All stages so far and their ``total``."""
-        self.enter(self._name)
-        return {name: round(value, 3) for name, value in self.seconds.items()} | {"total": round(self._since, 3)}
 
 
 class Console:

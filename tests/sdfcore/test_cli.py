@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from sdfcore import cli, command_fit
-from sdfcore.command_fit import Deadline, FitCommand, check_output
+from sdfcore.command_fit import FitCommand, check_output
+from sdfcore.console import Console
+from sdfcore.deadline import Deadline
 from sdfcore.errors import DivergedError, InputError
 from sdfcore.geometry import Mesh
 
@@ -354,75 +356,32 @@ def _start_long_fit(points: Path, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def command(**changes: Any) -> FitCommand:
-    options: dict[str, Any] = dict.fromkeys(FitCommand.__dataclass_fields__)
-    return FitCommand(**options | {"level": 0.0, "seed": 0} | changes)
-
-
-def test_a_short_time_takes_a_coarser_surface() -> None:
-    resolutions = [Deadline.of(command(seconds=s), 256).resolution for s in (3, 10, 60, 600)]
-    assert resolutions == sorted(resolutions)  # type: ignore[type-var]
-    assert resolutions[0] < 256  # type: ignore[operator]
-    assert resolutions[-1] == 256
-
-
-def test_what_was_asked_for_is_not_changed() -> None:
-    assert Deadline.of(command(seconds=1, resolution=300), 128).resolution == 300
-    unlimited = Deadline.of(command(), 256)
-    assert unlimited.resolution is None
-    assert unlimited.training_seconds() is None
-    assert unlimited.left() == float("inf")
-
-
 def test_reports_and_pictures_are_paid_for_in_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_fit, "seconds_since_start", lambda: 4.0)
-    plain = Deadline.of(command(seconds=100), 128).left()
-    report = Deadline.of(command(seconds=100, report=Path("r.json")), 128).left()
-    pictures = Deadline.of(command(seconds=100, pictures=Path("p")), 128).left()
+    options: dict[str, Any] = dict.fromkeys(FitCommand.__dataclass_fields__)
+    options |= {"seconds": 100, "resolution": 128, "preset": "draft"}
+    plain = FitCommand(**options)._deadline().left()
+    report = FitCommand(**options | {"report": Path("r.json")})._deadline().left()
+    pictures = FitCommand(**options | {"pictures": Path("p")})._deadline().left()
     assert 96 > plain > report > pictures > 80
 
 
-def test_the_extraction_s_time_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sdfcore import extraction
-
-    now, asked = [1.0], []
-    monkeypatch.setattr(command_fit, "seconds_since_start", lambda: now[0])
-    monkeypatch.setattr(extraction, "estimate_seconds", lambda sdf, resolution: asked.append(resolution) or 9.0)
-    deadline = Deadline.of(command(seconds=30, resolution=64), 256)
-    fit: Any = SimpleNamespace(sdf=None, plan=SimpleNamespace(resolution=256))
-    deadline.measure(fit)
-    assert asked == []
-    now[0] = 15.0
-    deadline.measure(fit)
-    deadline.measure(fit)
-    assert asked == [64]
-    assert deadline.left() == pytest.approx(30 - 15 - 9 - deadline.afterwards)
-    now[0] = 40.0
-    assert deadline.left() == 0.0
-
-
-def test_a_fit_ends_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_ends_at_its_deadline() -> None:
     """Even one that does not watch the clock itself."""
     now = [0.0]
-    monkeypatch.setattr(command_fit, "seconds_since_start", lambda: now[0])
 
     def steps() -> Any:
         for number in range(1, 1000):
             now[0] += 1.0
             yield SimpleNamespace(stage="fitting", step=number, steps=1000, loss=1.0)
 
-    class Plan:
-        recipe, reason, steps, resolution = "igr", "Because.", 1000, 64
-
     class Slow:
-        plan, sdf = Plan, None
+        plan = SimpleNamespace(recipe="igr", reason="Because.", steps=1000, resolution=64)
 
         def __iter__(self) -> Any:
             return steps()
 
-    from sdfcore import extraction
-
-    monkeypatch.setattr(extraction, "estimate_seconds", lambda sdf, resolution: 2.0)
-    deadline = Deadline.of(command(seconds=20, resolution=64), 64)
-    assert not command_fit._train(Slow(), cli.Console(quiet=True), deadline)  # type: ignore[arg-type]
-    assert now[0] == pytest.approx(20 - 2 - deadline.afterwards, abs=1.0)
+    deadline = Deadline(20, 64, 64, 3.0, lambda: now[0])
+    deadline._measured = True
+    assert not command_fit._train(Slow(), Console(quiet=True), deadline)  # type: ignore[arg-type]
+    assert now[0] == pytest.approx(20 - 3 - deadline._extraction, abs=1.0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sdfcore import console
-from sdfcore.console import Console, Interrupt, Stages, seconds_since_start
+from sdfcore.console import Console, Interrupt, seconds_since_start
 
 
 class Terminal(io.StringIO):
@@ -48,18 +48,6 @@ def test_an_implausible_start_is_not_believed(started: int, monkeypatch: pytest.
     line = b"1 (a b) c) " + b" ".join([b"0"] * 19) + b" %d 0 0" % started
     monkeypatch.setattr(console.Path, "read_bytes", lambda path: line)
     assert seconds_since_start() == pytest.approx(time.monotonic() - console._IMPORTED, abs=0.05)
-
-
-def test_stages_add_up_to_the_total() -> None:
-    stages = Stages()
-    for name in ("reading", "fitting", "reading", "writing"):
-        stages.enter(name)
-        time.sleep(0.02)
-    found = stages.finish()
-    total = found.pop("total")
-    assert sum(found.values()) == pytest.approx(total, abs=0.01)
-    assert found["reading"] > 0.035
-    assert list(found) == ["starting", "reading", "fitting", "writing"]
 
 
 def test_without_a_terminal_there_are_few_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,93 @@
+"""Wall time: how long stages took, and when to stop training so that a promise of seconds is kept. stdlib only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .fitting import Fit
+
+# Seconds of extraction at resolution 256 on two cores: only a first guess, for the schedule of the learning rate;
+# the extraction is measured during the fit.
+_EXTRACTION_AT_256 = 3.0
+_SMALLER = (256, 192, 128, 96, 64, 48, 32)
+
+
+class Stopwatch:
+    """Wall time by stage; entering one ends the one before. ``clock`` gives seconds since the work began."""
+
+    def __init__(self, stage: str, clock: Callable[[], float] | None = None) -> None:
+        begun = time.monotonic()
+        self._clock = clock or (lambda: time.monotonic() - begun)
+        self._stage, self._since = stage, 0.0
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def total(self) -> float:
+        """Seconds since the work began."""
+        return self._clock()
+
+    def enter(self, stage: str) -> None:
+        now = self.total
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+
+    def finish(self) -> dict[str, float]:
+        """Seconds of every stage so far, and their ``total``."""
+        self.enter(self._stage)
+        return {name: round(value, 3) for name, value in self._seconds.items()} | {"total": round(self._since, 3)}
+
+
+@dataclass
+class Deadline:
+    """When training must end so that everything is done within ``seconds``.
+
+    Args:
+        seconds: the promise, counted by ``clock``; ``None`` promises nothing.
+        resolution: what was asked for; ``None`` takes the preset's, or a coarser one where the time is too short.
+        preset_resolution: cells along the longest side that the preset takes.
+        afterwards: seconds needed after the extraction.
+        clock: seconds since the work began.
+    """
+
+    seconds: float | None
+    resolution: int | None
+    preset_resolution: int
+    afterwards: float
+    clock: Callable[[], float]
+    _extraction: float = field(init=False)
+    _measured: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and self.resolution is None:
+            share, most = 0.3 * self.seconds, self.preset_resolution
+            affordable = [r for r in (most, *_SMALLER) if r <= most and _guess(r) <= share]
+            self.resolution = affordable[0] if affordable else min(_SMALLER[-1], most)
+        self._extraction = _guess(self.resolution or self.preset_resolution)
+
+    def left(self) -> float:
+        """Seconds of training that are left, at least 0; infinite without a promise."""
+        if self.seconds is None:
+            return float("inf")
+        return max(self.seconds - self.clock() - self._extraction - self.afterwards, 0.0)
+
+    def training_seconds(self) -> float | None:
+        """The budget to give a :class:`~sdfcore.fitting.Fit`."""
+        return None if self.seconds is None else max(self.left(), 0.1)
+
+    def measure(self, fit: Fit) -> None:
+        """Replaces the guess of the extraction's time by a measurement, once, a third of the way."""
+        if self.seconds is None or self._measured or self.clock() < self.seconds / 3:
+            return
+        from .extraction import estimate_seconds
+
+        self._measured = True
+        self._extraction = estimate_seconds(fit.sdf, self.resolution or fit.plan.resolution)
+
+
+def _guess(resolution: int) -> float:
+    """Extraction works on cells near the surface: their number grows with the square."""
+    return _EXTRACTION_AT_256 * (resolution / 256) ** 2

@@ -1,0 +1,96 @@
+"""Stages add up, and the promise of seconds is kept by stopping early and meshing coarsely."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sdfcore import extraction
+from sdfcore.deadline import Deadline, Stopwatch
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def deadline(seconds: float | None, resolution: int | None = None, preset: int = 256, clock: Any = None) -> Deadline:
+    return Deadline(seconds, resolution, preset, 1.0, clock or Clock())
+
+
+def test_stages_add_up_to_the_total() -> None:
+    clock = Clock()
+    watch = Stopwatch("starting", clock)
+    for name, seconds in (("reading", 1.0), ("fitting", 5.0), ("reading", 0.5), ("writing", 0.25)):
+        clock.now += 2.0
+        watch.enter(name)
+        clock.now += seconds
+    found = watch.finish()
+    assert found == {"starting": 2.0, "reading": 3.0 + 2.5, "fitting": 7.0, "writing": 0.25, "total": 14.75}
+    assert watch.total == found["total"]
+
+
+def test_a_stopwatch_of_its_own_counts_from_now() -> None:
+    watch = Stopwatch("preparing")
+    assert 0.0 <= watch.total < 1.0
+    assert list(watch.finish()) == ["preparing", "total"]
+
+
+def test_a_short_time_takes_a_coarser_surface() -> None:
+    resolutions = [deadline(seconds).resolution for seconds in (0.1, 3, 10, 60, 600)]
+    assert resolutions == sorted(resolutions)  # type: ignore[type-var]
+    assert resolutions[0] == 32
+    assert 32 < resolutions[1] < 256  # type: ignore[operator]
+    assert resolutions[-1] == 256
+
+
+def test_never_finer_than_the_preset() -> None:
+    assert deadline(600, preset=100).resolution == 100
+    assert deadline(0.01, preset=16).resolution == 16
+
+
+def test_what_was_asked_for_is_not_changed() -> None:
+    assert deadline(1, resolution=300, preset=128).resolution == 300
+
+
+def test_without_a_promise_there_is_no_end() -> None:
+    unlimited = deadline(None)
+    assert unlimited.resolution is None
+    assert unlimited.training_seconds() is None
+    assert unlimited.left() == float("inf")
+
+
+def test_time_left_counts_down_to_zero() -> None:
+    clock = Clock()
+    limit = deadline(20, clock=clock)
+    first = limit.left()
+    clock.now = 3.0
+    assert limit.left() == pytest.approx(first - 3.0)
+    clock.now = 100.0
+    assert limit.left() == 0.0
+    assert limit.training_seconds() == 0.1
+
+
+def test_the_extraction_s_time_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def estimate(sdf: object, resolution: int) -> float:
+        asked.append(resolution)
+        return 9.0
+
+    monkeypatch.setattr(extraction, "estimate_seconds", estimate)
+    clock = Clock()
+    limit = deadline(30, resolution=64, clock=clock)
+    fit: Any = SimpleNamespace(sdf=None, plan=SimpleNamespace(resolution=256))
+    limit.measure(fit)
+    assert asked == []
+    clock.now = 15.0
+    limit.measure(fit)
+    limit.measure(fit)
+    assert asked == [64]
+    assert limit.left() == pytest.approx(30 - 15 - 9 - 1)
