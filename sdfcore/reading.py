@@ -182,7 +182,11 @@ def _placed(loaded: Any) -> list[tuple[Any, Array]]:
 
 
 def _moved(vertices: Array, matrix: Array) -> Array:
-    return np.asarray(vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    places = np.asarray(vertices, dtype=np.float64)
+    if np.array_equal(matrix, np.eye(4)):
+        return places  # and an infinite coordinate does not spoil the other two
+    with np.errstate(all="ignore"):
+        return places @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _joined(parts: list[tuple[Any, Array]]) -> Mesh:

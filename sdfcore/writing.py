@@ -123,13 +123,14 @@ def _ply(shape: Mesh | PointCloud) -> bytes:
 
 
 def _npz(shape: Mesh | PointCloud) -> bytes:
+    arrays: dict[str, Any]
     if isinstance(shape, Mesh):
         arrays = {**shape.attributes, "vertices": shape.vertices, "faces": shape.faces}
     else:
         arrays = {"points": shape.points}
     arrays |= {k: v for k, v in (("normals", shape.normals), ("colours", shape.colours)) if v is not None}
     buffer = BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
