@@ -331,7 +331,7 @@ class Diagnosis:
 
 
 def diagnose(mesh: Mesh) -> Diagnosis:
-    """The :class:`Diagnosis` of ``mesh``; a quarter of a second for 100,000 faces."""
+    """The :class:`Diagnosis` of ``mesh``; under a second for 100,000 faces."""
     distance = MeshDistance(mesh)
     clarity = winding_clarity(mesh, distance=distance)
     return Diagnosis(**topology(mesh).as_dict(), inverted=distance.inverted, clarity=clarity)
