@@ -79,8 +79,6 @@ class ProcessTransport:
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._closing = False
         self._log = log
-        cwd.mkdir(parents=True, exist_ok=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
         self._process = _start(command, environment, cwd)
         self._drain = self._thread(self._read_log, "log")
         self._thread(self._write, "writer")
@@ -172,6 +170,7 @@ class ProcessTransport:
 
 def _open_log(path: Path) -> IO[str]:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(path.suffix + ".old"))
         return path.open("a", encoding="utf-8", errors="replace")
@@ -186,6 +185,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str], cwd: Path) ->
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     pipe = subprocess.PIPE
     try:
+        cwd.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(  # bufsize 0: a write is sent when made, and a pipe can be cut in its middle
             list(command), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, cwd=cwd, env=dict(environment), **options
         )

@@ -15,7 +15,8 @@ from ..sdfcore import __version__, protocol
 from ..sdfcore.errors import EngineDiedError, EngineError, SdfError, rebuild
 from ..sdfcore.protocol import Message
 from .engine import Transport
-from .states import EFFECTS, Host, Job, State
+from .news import Host, News
+from .states import EFFECTS, Job, State
 
 __all__ = ["EFFECTS", "Host", "Job", "Jobs", "State"]
 
@@ -52,13 +53,13 @@ class Jobs:
         self.backend: dict[str, Any] | None = None
         self.problem: SdfError | None = None
         self.tail: list[str] = []
-        self._connect, self._host, self._clock = connect, host, clock
+        self._connect, self._clock = connect, clock
         self._idle_seconds, self._hello_seconds = idle_seconds, hello_seconds
         self._transport: Transport | None = None
         self._occupant = ""  # id of the job the worker has; a cancelled job stays it until the worker says so
         self._deadline = float("inf")  # for the answer that is waited for: ready, or cancelled
         self._idle_since = clock()
-        self._news: list[tuple[Job, str]] = []  # what the host is still to be told
+        self._news = News(host)
 
     # -- what the user does ------------------------------------------------------------------------------------------
 
@@ -73,16 +74,18 @@ class Jobs:
 
     def stop(self, job_id: str) -> None:
         """Let the running job finish early and keep its result so far; a queued one is cancelled."""
-        job = self.jobs[job_id]
-        if job.state is State.QUEUED:
+        job = self.jobs.get(job_id)
+        if job is None or job.state is State.QUEUED:
             self.cancel(job_id)
         elif job.state is State.RUNNING and not job.stopping:
             job.stopping = True
             self._send(Message("stop", job_id))
 
     def cancel(self, job_id: str) -> None:
-        """Give the job up, whatever it has reached; the host hears of it with the next pump."""
-        job = self.jobs[job_id]
+        """Give the job up, whatever it has reached; the host hears of it with the next pump. Without it: nothing."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
         if job.state is State.QUEUED:
             self.queue.remove(job)
         elif job.state is State.RUNNING and self._occupant == job_id:
@@ -96,7 +99,8 @@ class Jobs:
 
     def forget(self, job_id: str) -> None:
         """Drop a job that is over, and its result."""
-        if self.jobs[job_id].state.over:
+        job = self.jobs.get(job_id)
+        if job is not None and job.state.over:
             del self.jobs[job_id]
 
     def start(self) -> None:
@@ -141,7 +145,7 @@ class Jobs:
                     self._take(event)
         self._check_deadlines()
         self._advance()
-        self._tell()
+        self._news.tell()
         self._advance()  # what the host did may have made room
         if self.active or self.queue or self._news or self._occupant:
             return _BUSY
@@ -164,7 +168,7 @@ class Jobs:
         try:
             while True:
                 self.pump()
-                if job.state.over and not any(told is job for told, _ in self._news):
+                if job.state.over and not self._news.about(job):
                     return job
                 if on_progress and job.progress is not shown:
                     shown = job.progress
@@ -262,11 +266,11 @@ class Jobs:
         elif event.kind == "failed":
             job.error = rebuild(dict(event.body))
         elif event.kind == "preview":
-            self._guard(job, lambda: self._host.preview(job, event))
+            self._news.preview(job, event)
         if job.state.over:
             self._settle(job)
         if told != "preview":
-            self._news.append((job, told))
+            self._news.add(job, told)
 
     def _advance(self) -> None:
         """Give the worker its next job, with a fresh worker where there is none."""
@@ -288,7 +292,7 @@ class Jobs:
         if effect is not None:
             job.error = error
             job.state, told = effect
-            self._news.append((job, told))
+            self._news.add(job, told)
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
@@ -325,29 +329,7 @@ class Jobs:
         self.cancel(job.id)
         hint = "Give it more time, or choose a faster preset."
         job.state, job.error = State.FAILED, EngineError(f"{job.title} did not finish within {seconds:g} s.", hint)
-        self._news = [(told, "failed" if told is job else what) for told, what in self._news]
-
-    def _tell(self) -> None:
-        news, self._news = self._news, []
-        for job, what in news:
-            if what != "changed":
-                self._guard(job, lambda job=job, what=what: getattr(self._host, what)(job))  # type: ignore[misc]
-        if news:
-            self._guard(None, self._host.changed)
-
-    def _guard(self, job: Job | None, call: Callable[[], None]) -> None:
-        """Call the host. What it raises is logged; a result it could not place is kept, and its job fails."""
-        try:
-            call()
-        except Exception as error:
-            log.exception("the host failed on %s", job.title if job else "a change")
-            if job is None or job.state is not State.DONE:
-                return
-            if not isinstance(error, SdfError):
-                hint = "The result is kept; the log has the details."
-                error = EngineError(f"The result could not be placed: {type(error).__name__}: {error}", hint)
-            job.state, job.error = State.FAILED, error
-            self._news.append((job, "failed"))
+        self._news.add(job, "failed")
 
 
 def _silent(seconds: float) -> EngineError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,17 +68,3 @@ class Job:
     @property
     def kind(self) -> str:
         return self.request.kind
-
-
-class Host(Protocol):
-    """Whoever shows and places results; called from :meth:`Jobs.pump` only."""
-
-    def finished(self, job: Job) -> None: ...
-
-    def failed(self, job: Job) -> None: ...
-
-    def cancelled(self, job: Job) -> None: ...
-
-    def preview(self, job: Job, message: Message) -> None: ...
-
-    def changed(self) -> None: ...

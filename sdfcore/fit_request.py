@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .channel import Control
+from .deadline import Deadline, Stopwatch
 from .errors import InputError, NoSurfaceError
 from .presets import PRESETS
 from .protocol import Message
-from .requests import Answer, Measured, Stopwatch, source_of
+from .requests import Answer, Measured, source_of
 
 if TYPE_CHECKING:
     from .fitting import Fit, Progress
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FITTED, _EXTRACTED = 0.9, 0.97  # shares of the progress bar
-_SMALLER = (256, 192, 128, 96, 64, 48, 32)
-_EXTRACTION_AT_256 = 3.0  # seconds on two cores: a first guess, until it is measured
-_MEASURING = 2.0
+_MEASURING = 2.0  # seconds, or a fifth of a small budget
 _PREVIEW_RESOLUTION = 56
 _PREVIEW_SHARE = 0.1  # of the time, at most
 _FIRST_PREVIEW = 1.0  # seconds of training before it
@@ -89,15 +88,17 @@ def fit(request: Message, control: Control) -> Answer:
         SdfError: as Fit, and extraction; by then the event ``fitted`` has handed the model over.
         Cancelled: it is not wanted any more.
     """
-    clock = Stopwatch()
-    control.check()
+    clock = Stopwatch("preparing")
     options = Options.of(request.body)
-    deadline = Deadline(options, clock)
+    after = min(_MEASURING, 0.2 * (options.seconds or 0.0))
+    preset = PRESETS[options.preset].resolution
+    deadline = Deadline(options.seconds, options.resolution, preset, after, lambda: clock.total)
     screen = Screen(control, clock, options)
     training = begin(request, options, deadline, screen)
     clock.enter("fitting")
     stopped = train(training, control, deadline, screen, Previews(options, control))
-    return finish(training, control, clock, deadline, screen, stopped)
+    resolution = deadline.resolution or training.plan.resolution
+    return finish(training, options, resolution, control, clock, screen, stopped)
 
 
 def begin(request: Message, options: Options, deadline: Deadline, screen: Screen) -> Fit:
@@ -135,17 +136,22 @@ def train(training: Fit, control: Control, deadline: Deadline, screen: Screen, p
 
 
 def finish(
-    training: Fit, control: Control, clock: Stopwatch, deadline: Deadline, screen: Screen, stopped: bool
+    training: Fit,
+    options: Options,
+    resolution: int,
+    control: Control,
+    clock: Stopwatch,
+    screen: Screen,
+    stopped: bool,
 ) -> Answer:
     """Mesh, measures and report of a trained fit."""
     from . import extraction, storage
     from .report import build_report, gradient_statistics
 
-    sdf, options = training.sdf, deadline.options
+    sdf = training.sdf
     model = np.frombuffer(storage.to_bytes(sdf), np.uint8)
     control.fitted(model)
     clock.enter("extracting")
-    resolution = deadline.resolution or training.plan.resolution
     mesh = extraction.extract_sdf(
         sdf, resolution=resolution, level=options.level, on_progress=screen.part("extracting", _FITTED, _EXTRACTED)
     )
@@ -168,48 +174,6 @@ def finish(
         stopped=stopped,
     )
     return found.answer(report, stopped=stopped)
-
-
-class Deadline:
-    """When training must end so that the answer is there ``seconds`` after the request came.
-
-    With a budget too short for the preset's resolution, and none asked for, a coarser one is taken.
-    """
-
-    def __init__(self, options: Options, clock: Stopwatch) -> None:
-        self.options, self.resolution = options, options.resolution
-        self._clock, self._measured = clock, False
-        preset = PRESETS[options.preset].resolution
-        if options.seconds is not None and self.resolution is None:
-            share = 0.3 * options.seconds
-            fitting = [r for r in (preset, *_SMALLER) if r <= preset and _guess(r) <= share]
-            self.resolution = fitting[0] if fitting else _SMALLER[-1]
-        self._afterwards = _guess(self.resolution or preset)
-
-    def left(self) -> float:
-        """Seconds of training that are left; infinite without a budget."""
-        if self.options.seconds is None:
-            return float("inf")
-        measuring = min(_MEASURING, 0.2 * self.options.seconds)
-        return self.options.seconds - self._clock.total - self._afterwards - measuring
-
-    def training_seconds(self) -> float | None:
-        return None if self.options.seconds is None else max(self.left(), 0.1)
-
-    def measure(self, training: Fit) -> None:
-        """Replace the guess of the extraction's time by a measurement, once, a third of the way."""
-        seconds = self.options.seconds
-        if seconds is None or self._measured or self._clock.total < seconds / 3:
-            return
-        from .extraction import estimate_seconds
-
-        self._measured = True
-        self._afterwards = estimate_seconds(training.sdf, self.resolution or training.plan.resolution)
-
-
-def _guess(resolution: int) -> float:
-    """Seconds of extraction: it works near the surface, so they grow with the square."""
-    return _EXTRACTION_AT_256 * (resolution / 256) ** 2
 
 
 class Screen:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .channel import Control
+from .deadline import Stopwatch
 from .errors import InputError
 from .geometry import Array, Mesh, PointCloud
 from .protocol import Message
@@ -82,7 +82,7 @@ def extract(request: Message, control: Control) -> Answer:
     """Mesh a stored model again."""
     from . import extraction, storage
 
-    model, body, clock = request.arrays.get("model"), request.body, Stopwatch()
+    model, body, clock = request.arrays.get("model"), request.body, Stopwatch("preparing")
     if model is None:
         raise InputError("The request has no model.", "Select a result of Fit SDF.")
     sdf = storage.from_bytes(model.tobytes(), _device(str(body.get("device") or "auto")))
@@ -189,25 +189,3 @@ class Measured:
         if self.mesh.normals is not None:
             arrays["normals"] = self.mesh.normals
         return {"report": {**report, "warnings": self.warnings}, "stopped": stopped}, arrays
-
-
-class Stopwatch:
-    """Wall time by stage; entering one ends the one before."""
-
-    def __init__(self, stage: str = "preparing") -> None:
-        self.begun = self._since = time.monotonic()
-        self._stage, self._seconds = stage, dict[str, float]()
-
-    @property
-    def total(self) -> float:
-        return time.monotonic() - self.begun
-
-    def enter(self, stage: str) -> None:
-        now = time.monotonic()
-        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = stage, now
-
-    def finish(self) -> dict[str, float]:
-        """Seconds of every stage so far, and their ``total``."""
-        self.enter(self._stage)
-        return {name: round(value, 3) for name, value in self._seconds.items()} | {"total": round(self.total, 3)}

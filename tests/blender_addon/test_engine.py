@@ -227,6 +227,18 @@ def test_what_cannot_be_started_is_missing(tmp_path: Path) -> None:
         engine.ProcessTransport(["/no/such/python"], environment={}, cwd=tmp_path, log=tmp_path / "log")
 
 
+def test_a_log_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file, not a folder")
+    wire = Bench(tmp_path).start("import sys; print('last words', file=sys.stderr); sys.exit(2)")
+    assert until(wire, "died").body["tail"] == ["last words"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file, not a folder")
+    with pytest.raises(errors.EngineMissingError, match="could not be started"):
+        Bench(tmp_path).start()
+
+
 def test_a_message_too_long_fails_its_job_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = bench.start()
 
