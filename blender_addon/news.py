@@ -42,7 +42,11 @@ class News:
         return any(told is job for told, _ in self._waiting)
 
     def add(self, job: Job, what: str) -> None:
-        """``what``: a method of :class:`Host` for a job, or ``changed``. The end of a job replaces what was to be told of it."""
+        """Tell later.
+
+        Args:
+            what: a method of :class:`Host` that takes a job, or ``changed``; the former replaces what was to be told.
+        """
         if what != "changed":
             self._waiting = [entry for entry in self._waiting if entry[0] is not job]
         self._waiting.append((job, what))
