@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 import bpy
 
 from ..sdfcore.errors import SdfError
-from . import ROOT, host, interpreter, preferences
+from . import ROOT, host, install, interpreter, preferences
 
 Context = bpy.types.Context
 Outcome = set[str]
 
 _said: list[str] = []
+_installation: install.Installation | None = None
+
+#: What Install Backend installs; tests put local packages here.
+packages: install.Packages | None = None
 
 
 def said() -> list[str]:
@@ -29,7 +36,10 @@ def from_variable() -> str:
 
 def installation_progress() -> tuple[float, str] | None:
     """(share done, what is being done) of a running installation, else ``None``."""
-    return None
+    if _installation is None:
+        return None
+    told = _installation.poll()
+    return told.fraction, told.stage
 
 
 def describe(ready: dict[str, Any]) -> list[str]:
@@ -86,6 +96,97 @@ def _watch() -> bool:
     return False
 
 
+class SDF_OT_install_backend(bpy.types.Operator):
+    bl_idname = "sdf.install_backend"
+    bl_label = "Install Backend"
+    bl_description = "Make a Python environment with PyTorch in this extension's own folder, apart from Blender's"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        if _installation is not None:
+            cls.poll_message_set("It is being installed")
+            return False
+        if not bpy.app.online_access and packages is None:
+            cls.poll_message_set(
+                "Blender was started offline"
+                if bpy.app.online_access_override
+                else "Allow Online Access first, in Preferences ▸ System ▸ Network"
+            )
+            return False
+        return True
+
+    def invoke(self, context: Context, _event: Any) -> Outcome:
+        return context.window_manager.invoke_props_dialog(self, width=460, confirm_text="Install")
+
+    def draw(self, _context: Context) -> None:
+        choice = install.CHOICES[preferences.value("torch_build", "cpu")]
+        column = self.layout.column(align=True)
+        for line in textwrap.wrap(
+            f"This downloads PyTorch ({choice.title}) and takes about {choice.gigabytes:g} GB in "
+            f"{preferences.managed_environment()}. Blender stays usable meanwhile.",
+            64,
+        ):
+            column.label(text=line)
+
+    def execute(self, _context: Context) -> Outcome:
+        global _installation
+        python, choice = Path(sys.executable), preferences.value("torch_build", "cpu")
+        try:
+            _installation = install.Installation(python, preferences.managed_environment(), choice, packages)
+        except SdfError as error:
+            _said[:] = [error.message, error.hint]
+            self.report({"ERROR"}, error.line)
+            return {"CANCELLED"}
+        if not bpy.app.background:
+            host.runtime().chores.append(_watch_installation)
+            host.wake()
+            return {"FINISHED"}
+        while _watch_installation():
+            time.sleep(0.1)
+        failed = _said[0] != INSTALLED
+        self.report({"ERROR"} if failed else {"INFO"}, " ".join(_said))
+        return {"CANCELLED"} if failed else {"FINISHED"}
+
+
+INSTALLED = "The backend is installed."
+
+
+def _watch_installation() -> bool:
+    """Show how the installation goes; at its end the next fit uses what it made."""
+    global _installation
+    if _installation is None:
+        return False
+    told = _installation.poll()
+    _said[:] = list(told.tail)[-8:]
+    host.redraw()
+    if not told.finished:
+        return True
+    _installation = None
+    if told.error is not None:
+        _said[:] = [told.error.message, told.error.hint, *_said]
+    else:
+        _said[:] = ["The installation was cancelled." if told.cancelled else INSTALLED]
+    host.restart_backend()
+    return False
+
+
+class SDF_OT_cancel_install(bpy.types.Operator):
+    bl_idname = "sdf.cancel_install"
+    bl_label = "Cancel Installation"
+    bl_description = "Give the installation up; a backend that was there before stays"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        return _installation is not None
+
+    def execute(self, _context: Context) -> Outcome:
+        if _installation is not None:
+            _installation.cancel()
+        return {"FINISHED"}
+
+
 class SDF_OT_open_log(bpy.types.Operator):
     bl_idname = "sdf.open_log"
     bl_label = "Open Log"
@@ -120,7 +221,13 @@ class SDF_OT_open_preferences(bpy.types.Operator):
         return {"FINISHED"}
 
 
-_CLASSES = (SDF_OT_test_backend, SDF_OT_open_log, SDF_OT_open_preferences)
+_CLASSES = (
+    SDF_OT_test_backend,
+    SDF_OT_install_backend,
+    SDF_OT_cancel_install,
+    SDF_OT_open_log,
+    SDF_OT_open_preferences,
+)
 
 
 def register() -> None:
@@ -129,6 +236,10 @@ def register() -> None:
 
 
 def unregister() -> None:
+    global _installation
+    if _installation is not None:
+        _installation.cancel()
+        _installation = None
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)
     _said.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _BLOCKING = ("TRANSFORM_OT_", "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
+
+TAB = "SDF"  # in the sidebar of the 3D viewport
 
 Connect = Callable[[], engine.Transport]
 
@@ -228,15 +231,20 @@ def redraw() -> None:
                 area.tag_redraw()
 
 
+def _tab_is_open() -> bool:
+    """Whether our tab is before the user's eyes: it tells of failures by itself."""
+    areas = (a for w in bpy.context.window_manager.windows for a in w.screen.areas if a.type == "VIEW_3D")
+    shown = (r for a in areas if a.spaces.active.show_region_ui for r in a.regions if r.type == "UI")
+    return any(getattr(region, "active_panel_category", "") == TAB for region in shown)
+
+
 def _popup(title: str, error: SdfError) -> None:
-    windows = bpy.context.window_manager.windows
-    if bpy.app.background or not windows:
+    if bpy.app.background or not bpy.context.window_manager.windows or _tab_is_open():
         return
 
     def draw(self: Any, _context: Any) -> None:
-        for line in (error.message, error.hint):
-            if line:
-                self.layout.label(text=line)
+        for line in (*textwrap.wrap(error.message, 70), *textwrap.wrap(error.hint, 70)):
+            self.layout.label(text=line)
 
     with _override():
         bpy.context.window_manager.popup_menu(draw, title=f"Fit SDF: {title}", icon="ERROR")

@@ -34,13 +34,13 @@ def letters(context: Context) -> int:
     if region is None or not region.width:
         return _WRAP
     scale = context.preferences.system.ui_scale or 1.0
-    return max(20, int(region.width / scale / 7.2) - 6)
+    return max(20, int(region.width / scale / 7.0) - 5)
 
 
 class _SdfPanel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
-    bl_category = "SDF"
+    bl_category = host.TAB
 
 
 class SDF_PT_fit(_SdfPanel, bpy.types.Panel):

@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
-from . import ROOT, choices, host, interpreter
+from . import ROOT, choices, host, install, interpreter
 
 
 def _devices(_self: Any, _context: bpy.types.Context | None) -> list[choices.Item]:
@@ -49,10 +49,7 @@ class SDFPreferences(bpy.types.AddonPreferences):
     torch_build: EnumProperty(
         name="PyTorch",
         description="Which build of PyTorch Install Backend fetches",
-        items=[
-            ("cpu", "CPU", "Runs everywhere, about 200 MB to download"),
-            ("default", "Default for This System", "With CUDA on Linux, several GB to download; Metal on a Mac"),
-        ],
+        items=[(c.name, c.title, f"Takes {c.gigabytes:g} GB of disk") for c in install.CHOICES.values()],
     )
     show_log: BoolProperty(name="Details", description="Show what Test Backend and Install Backend said", default=True)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +26,11 @@ HAS_BPY = importlib.util.find_spec("bpy") is not None
 BPY_FILES = sorted(p.name for p in HERE.glob("test_*.py") if "mark.blender" in p.read_text(encoding="utf-8"))
 collect_ignore = [] if HAS_BPY else BPY_FILES
 
+USER_FILES = tempfile.mkdtemp(prefix="sdf-blender-") if HAS_BPY else ""  # Blender must not see the user's own
+
 if HAS_BPY:
-    import bpy  # first: it defines bl_ext itself
+    os.environ["BLENDER_USER_RESOURCES"] = USER_FILES
+    import bpy  # before the package is named: it defines bl_ext itself
 
 
 def _name_the_package() -> None:
@@ -62,6 +67,7 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 def pytest_unconfigure() -> None:
     if HAS_BPY:
         importlib.import_module(f"{PACKAGE}.blender_addon").unregister()
+        shutil.rmtree(USER_FILES, ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_exit_status)
