@@ -285,6 +285,26 @@ def test_jobs_over_a_real_process_survive_its_crash(bench: Bench) -> None:
     jobs.close()
 
 
+def test_a_worker_that_hangs_is_replaced_after_a_cancel(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "CANCEL_SECONDS", 0.3)
+
+    class Host:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    jobs = jobs_module.Jobs(bench.start, Host())
+    hung, after = (jobs.submit(jobs_module.Job(kind, Message(kind))) for kind in ("wedged", "echo"))
+    end = time.monotonic() + 20
+    while not after.state.over and time.monotonic() < end:
+        jobs.pump()
+        if hung.progress and not hung.state.over:
+            jobs.cancel(hung.id)
+        time.sleep(0.01)
+    assert (hung.state.value, after.state.value) == ("cancelled", "done")
+    assert [wire.alive for wire in bench.wires] == [False, True]
+    jobs.close()
+
+
 def test_the_environment_is_blenders_without_its_python(tmp_path: Path) -> None:
     given = {"PATH": "/bin", "PYTHONHOME": "x", "PYTHONPATH": "x", "VIRTUAL_ENV": "x", "LD_LIBRARY_PATH": "x"}
     made = engine.worker_environment(tmp_path, 3, given)
