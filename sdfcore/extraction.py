@@ -66,7 +66,7 @@ def extract(
     meter = _Meter(on_progress)
     sampler = _Sampler(field, level, chunk, _device(field, device))
     cells, corners = find(grid, sampler.values, search or Search(), meter.span(0.0, 0.8))
-    if not ((corners < 0).any(axis=1) & (np.isfinite(corners) & (corners >= 0)).any(axis=1)).any():  # at most cap
+    if not ((corners < 0).any(axis=0) & (np.isfinite(corners) & (corners >= 0)).any(axis=0)).any():  # at most cap
         raise _no_surface(level, sampler)
     marched = march(cells, corners, grid.nodes)
     meter(0.85)

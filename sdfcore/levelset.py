@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from .lattice import CORNERS, Array, Evaluate, Grid, Nodes, Pages, Progress, all_below, batches
+from .lattice import CORNERS, Array, Evaluate, Grid, Nodes, Pages, Progress, all_below, batches, column
 
 _FEWEST = 32  # coarse blocks along the longest side, at least
 _COARSEST = 16  # cells along the side of a coarse block, at most
 _SEARCH = 0.3  # share of the time that goes into the search, for progress
 
 _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
-    (np.array([side if a == axis else 0 for a in range(3)]), np.flatnonzero(CORNERS[:, axis] == (side > 0)))
+    (column([side if a == axis else 0 for a in range(3)]), np.flatnonzero(CORNERS[axis] == (side > 0)))
     for axis in range(3)
     for side in (-1, 1)
 ]
@@ -27,26 +27,33 @@ class Search:
     A block of cells is dropped when the values at its eight corners rule the level out for a function whose slope is at
     most L. L is ``lipschitz`` where that is given, and then nothing can be missed. Else L is the steepest slope seen
     between coarse nodes around the block, times ``safety``: how much steeper the field may be within a block than from
-    corner to corner. A part of which one crossing is found is followed to its end, so a part can only be missed
-    whole: it then lies inside one coarse block, and the field falls to it more steeply than assumed.
+    corner to corner. (Blocks of two cells are taken at 1: what varies within them is beyond the lattice anyway.)
+
+    A part of which one crossing is found is followed to its end, so a part can only be missed whole: it then lies
+    inside one block, and the field falls to it more steeply than assumed.
     """
 
     lipschitz: float | None = None
     safety: float = 1.5
 
     def slopes(self, corners: Array, side: float) -> Array:
-        """(N,) assumed bound on the slope in cubes of this ``side`` with the values ``corners`` (N, 8)."""
+        """(N,) the steepest slope seen in cubes of this ``side`` with the values ``corners`` (8, N)."""
         if self.lipschitz is not None:
-            return np.full(len(corners), self.lipschitz)
-        cube = corners.astype(np.float64).reshape(-1, 2, 2, 2)
-        steps = [np.abs(np.diff(cube, axis=axis)).max(axis=(1, 2, 3)) for axis in (1, 2, 3)]
-        return self.safety / side * np.linalg.norm(steps, axis=0)
+            return np.full(corners.shape[1], self.lipschitz)
+        cube = corners.reshape(2, 2, 2, -1)
+        steps = [np.abs(np.diff(cube, axis=axis)).reshape(4, -1).max(axis=0).astype(np.float64) for axis in range(3)]
+        return np.sqrt(steps[0] ** 2 + steps[1] ** 2 + steps[2] ** 2) / side
+
+    def reach(self, slopes: Array, stride: int, cell: float) -> Array:
+        """(N,) how much the field is assumed to change along ``stride`` cells."""
+        margin = 1.0 if self.lipschitz is not None or stride <= 2 else self.safety
+        return slopes * (margin * stride * cell)
 
 
 def crosses(corners: Array) -> Array:
-    """(N,) bool: both signs occur among ``corners`` (N, K)."""
+    """(N,) bool: both signs occur among ``corners`` (K, N)."""
     inside = corners < 0
-    return np.asarray(inside.any(axis=1) & ~inside.all(axis=1))
+    return np.asarray(inside.any(axis=0) & ~inside.all(axis=0))
 
 
 def may_cross(corners: Array, reach: Array) -> Array:
@@ -55,13 +62,13 @@ def may_cross(corners: Array, reach: Array) -> Array:
     A point of the cube is at most √3/2 sides from its nearest corner and √3 from any; its squared distances to the
     eight corners sum to at most 12.
     """
-    size = np.abs(corners.astype(np.float64))
-    possible = (size.min(axis=1) <= np.sqrt(3) / 2 * reach) & (size.max(axis=1) <= np.sqrt(3) * reach)
-    return crosses(corners) | (possible & (np.einsum("nc,nc->n", size, size) <= 12 * reach**2))
+    size = np.abs(corners)
+    possible = (size.min(axis=0) <= np.sqrt(3) / 2 * reach) & (size.max(axis=0) <= np.sqrt(3) * reach)
+    return crosses(corners) | (possible & (np.square(size, dtype=np.float64).sum(axis=0) <= 12 * reach**2))
 
 
 def find(grid: Grid, evaluate: Evaluate, search: Search, progress: Progress) -> tuple[Array, Array]:
-    """The cells that the level set crosses, (N, 3), and the values at their corners, (N, 8). Both may be empty."""
+    """The cells that the level set crosses, (3, N), and the values at their corners, (8, N). N may be 0."""
     strides = _strides(max(grid.cells))
     if not strides:
         return _crossed(grid, all_below(grid.cells), 1, evaluate, progress)
@@ -93,9 +100,9 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 
 
 def _children(grid: Grid, stride: int, parents: Array, slopes: Array) -> tuple[Array, Array]:
-    blocks = (parents[:, None] * 2 + CORNERS).reshape(-1, 3)
-    real = (blocks < _ceil(grid, stride)).all(axis=1)
-    return blocks[real], np.repeat(slopes, 8)[real]
+    blocks = (parents[:, :, None] * 2 + CORNERS[:, None, :]).reshape(3, -1)
+    real = (blocks < column(_ceil(grid, stride))).all(axis=0)
+    return blocks[:, real], np.repeat(slopes, 8)[real]
 
 
 def _narrowed(
@@ -107,11 +114,11 @@ def _narrowed(
     corners = nodes.corners(blocks)
     own = search.slopes(corners, stride * grid.cell)
     slopes = _around(own, corners, _ceil(grid, stride)) if slopes is None else np.maximum(slopes, own)
-    keep = may_cross(corners, slopes * stride * grid.cell)
+    keep = may_cross(corners, search.reach(slopes, stride, grid.cell))
     if grid.pad:  # what is inside at the border needs its cap, however deep inside it is
-        border = (blocks == 0).any(axis=1) | ((blocks + 1) * stride >= np.array(grid.cells)).any(axis=1)
-        keep |= border & (corners < 0).any(axis=1)
-    return blocks[keep], slopes[keep]
+        border = (blocks == 0).any(axis=0) | ((blocks + 1) * stride >= column(grid.cells)).any(axis=0)
+        keep |= border & (corners < 0).any(axis=0)
+    return blocks[:, keep], slopes[keep]
 
 
 def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
@@ -131,14 +138,14 @@ def _crossed(grid: Grid, blocks: Array, extent: int, evaluate: Evaluate, progres
     nodes = Nodes(grid, 1, evaluate)
     nodes.need(blocks, extent, progress)
     seen = Pages(grid.cells, False, np.bool_)
-    found = [(np.empty((0, 3), np.int64), np.empty((0, 8), np.float32))]
+    found = [(np.empty((3, 0), np.int64), np.empty((8, 0), np.float32))]
     for batch in batches(blocks):
-        cells = (batch[:, None] + all_below((extent,) * 3)).reshape(-1, 3)
-        found.append(_look(nodes, seen, cells[(cells < grid.cells).all(axis=1)]))
+        cells = (batch[:, :, None] + all_below((extent,) * 3)[:, None, :]).reshape(3, -1)
+        found.append(_look(nodes, seen, cells[:, (cells < column(grid.cells)).all(axis=0)]))
     front = found
-    while front := [_look_on(grid, nodes, seen, cells, corners) for cells, corners in front if len(cells)]:
+    while front := [_look_on(grid, nodes, seen, cells, corners) for cells, corners in front if cells.size]:
         found += front
-    return np.concatenate([cells for cells, _ in found]), np.concatenate([corners for _, corners in found])
+    return np.concatenate([cells for cells, _ in found], 1), np.concatenate([corners for _, corners in found], 1)
 
 
 def _look(nodes: Nodes, seen: Pages, cells: Array) -> tuple[Array, Array]:
@@ -146,13 +153,13 @@ def _look(nodes: Nodes, seen: Pages, cells: Array) -> tuple[Array, Array]:
     seen[cells] = True
     corners = nodes.corners(cells)
     crossed = crosses(corners)
-    return cells[crossed], corners[crossed]
+    return cells[:, crossed], corners[:, crossed]
 
 
 def _look_on(grid: Grid, nodes: Nodes, seen: Pages, cells: Array, corners: Array) -> tuple[Array, Array]:
     """The crossed cells behind the crossed faces of ``cells`` that nobody has looked at."""
-    ahead = np.concatenate([cells[crosses(corners[:, on])] + step for step, on in _FACES])
-    ahead = ahead[((ahead >= 0) & (ahead < grid.cells)).all(axis=1)]
-    ahead = np.unique(ahead[~seen[ahead]], axis=0)
+    ahead = np.concatenate([cells[:, crosses(corners[on])] + step for step, on in _FACES], axis=1)
+    ahead = ahead[:, ((ahead >= 0) & (ahead < column(grid.cells))).all(axis=0)]
+    ahead = np.unique(ahead[:, ~seen[ahead]], axis=1)
     nodes.need(ahead, 1, lambda _: None)
     return _look(nodes, seen, ahead)

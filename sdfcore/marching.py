@@ -43,27 +43,27 @@ def march(cells: Array, corners: Array, shape: Shape) -> Marched:
     """Triangles where the values change sign.
 
     Args:
-        cells: (N, 3) crossed cells, N ≥ 1, each once.
-        corners: (N, 8) float32 values at their corners in the order of ``lattice.CORNERS``; zero counts as positive.
+        cells: (3, N) crossed cells, N ≥ 1, each once.
+        corners: (8, N) float32 values at their corners in the order of ``lattice.CORNERS``; zero counts as positive.
         shape: of the lattice's nodes.
     """
     tame = _tamed(corners)
     parts, faces, count = [], [], 0
-    for start in range(0, len(cells), _SIDE**3):
-        row, inside, triangles = _brick(tame[start : start + _SIDE**3])
+    for start in range(0, cells.shape[1], _SIDE**3):
+        row, inside, triangles = _brick(tame[:, start : start + _SIDE**3])
         parts.append((row + start, inside))
         faces.append(triangles + count)
         count += len(row)
     row, inside = (np.concatenate(part) for part in zip(*parts, strict=True))
     between = (inside > 0) & (inside < 1)
     axis = np.where(between.sum(axis=1) == 1, between.argmax(axis=1), 3)
-    nodes = cells[row] + np.where(axis[:, None] == 3, 0, np.floor(inside).astype(np.int64))
-    keys = ((nodes[:, 0] * shape[1] + nodes[:, 1]) * shape[2] + nodes[:, 2]) * 4 + axis
-    _, first, welded = np.unique(keys, return_index=True, return_inverse=True)
-    nodes, axis, row, inside = nodes[first], axis[first], row[first], inside[first].astype(np.float64)
-    ends = _ends(corners[row], np.floor(inside).astype(np.int64), axis)
+    lower = np.floor(inside).astype(np.int64).T * (axis < 3)
+    x, y, z = cells[:, row] + lower
+    _, first, welded = np.unique(((x * shape[1] + y) * shape[2] + z) * 4 + axis, return_index=True, return_inverse=True)
+    row, axis, lower, inside = row[first], axis[first], lower[:, first], inside[first].astype(np.float64)
+    ends = _ends(corners, row, lower, axis)
     along = np.where(np.arange(3) == axis[:, None], fraction(ends)[:, None], np.where(axis[:, None] == 3, inside, 0.0))
-    return Marched(nodes, axis, ends, along, welded.reshape(-1)[np.concatenate(faces)])
+    return Marched((cells[:, row] + lower).T, axis, ends, along, welded.reshape(-1)[np.concatenate(faces)])
 
 
 def fraction(ends: Array) -> Array:
@@ -87,13 +87,13 @@ def _tamed(corners: Array) -> Array:
 
 
 def _brick(corners: Array) -> tuple[Array, Array, Array]:
-    """Vertices and triangles of at most ``_SIDE³`` cells with ``corners`` (N, 8).
+    """Vertices and triangles of at most ``_SIDE³`` cells with ``corners`` (8, N).
 
     Returns: row (V,) of the vertex's cell; where in the cell (V, 3) it is, in [0, 1]; faces (F, 3).
     """
-    filled = np.ones((_SIDE**3, 8), np.float32)
-    filled[: len(corners)] = corners
-    volume = filled.reshape((_SIDE,) * 3 + (2, 2, 2)).transpose(0, 3, 1, 4, 2, 5).reshape((2 * _SIDE,) * 3)
+    filled = np.ones((8, _SIDE**3), np.float32)
+    filled[:, : corners.shape[1]] = corners
+    volume = filled.reshape((2,) * 3 + (_SIDE,) * 3).transpose(3, 0, 4, 1, 5, 2).reshape((2 * _SIDE,) * 3)
     mask = np.zeros(volume.shape, bool)
     mask[1::2, 1::2, 1::2] = True  # of a cell, scikit-image looks at the mask's last corner
     positions, faces, _, _ = marching_cubes(volume, 0.0, mask=mask, allow_degenerate=True)
@@ -101,9 +101,9 @@ def _brick(corners: Array) -> tuple[Array, Array, Array]:
     return (x * _SIDE + y) * _SIDE + z, positions % 2, faces.astype(np.int64)
 
 
-def _ends(corners: Array, lower: Array, axis: Array) -> Array:
-    """(V, 2) values at the ends of the edges that leave the corners ``lower`` (V, 3) of cells along ``axis``."""
-    low = lower @ np.array([4, 2, 1])
+def _ends(corners: Array, row: Array, lower: Array, axis: Array) -> Array:
+    """(V, 2) values at both ends of the edges along ``axis`` from the corners ``lower`` (3, V) of the cells ``row``."""
+    low = np.array([4, 2, 1]) @ lower
     high = low + np.array([4, 2, 1, 0])[axis]
-    ends = np.take_along_axis(corners, np.stack([low, high], axis=1), axis=1)
+    ends = np.stack([corners[low, row], corners[high, row]], axis=1)
     return np.where(axis[:, None] == 3, np.nan, ends)

@@ -122,7 +122,7 @@ def test_torus_keeps_its_hole() -> None:
 
 def test_small_part_far_from_the_large_one_is_found() -> None:
     small = 0.02  # under a third of a coarse block's side
-    for seed in range(20):
+    for seed in range(8):
         centre = tuple(np.random.default_rng(seed).uniform(0.6, 0.9, 3))
         mesh = extract(union(sphere(0.4, (-0.4, -0.4, -0.4)), sphere(small, centre)), CUBE, 256)
         assert euler(mesh) == 4
@@ -155,7 +155,7 @@ def test_surface_through_nodes_has_no_face_without_area() -> None:
 FIELDS = {"sphere": sphere(0.553), "torus": torus(0.61, 0.203), "sines": Sines(0), "rough": Sines(1, 1.0)}
 
 
-@pytest.mark.parametrize("resolution", [37, 65, 100, 128])
+@pytest.mark.parametrize("resolution", [37, 65, 100])
 @pytest.mark.parametrize("name", FIELDS)
 def test_sparse_is_dense(name: str, resolution: int) -> None:
     mesh = extract(FIELDS[name], CUBE, resolution, cap=False)
@@ -176,15 +176,15 @@ def test_scaled_field_gives_the_same_surface(gain: float) -> None:
 
 def test_truncated_distance_gives_the_same_surface() -> None:
     truncated = lambda points: FIELDS["sines"](points).clamp(-0.05, 0.05)
-    mesh = extract(truncated, CUBE, 128, cap=False)
-    assert_same_as_dense(mesh, *dense(truncated, CUBE, 128))
+    mesh = extract(truncated, CUBE, 110, cap=False)
+    assert_same_as_dense(mesh, *dense(truncated, CUBE, 110))
 
 
 @pytest.mark.parametrize("name", ["sphere", "torus"])
 def test_what_is_found_is_followed_to_its_end(name: str) -> None:
     """A bound on the slope that is far too small leaves only blocks with both signs at their corners."""
-    mesh = extract(FIELDS[name], CUBE, 256, search=Search(lipschitz=1e-6), cap=False)
-    assert_same_as_dense(mesh, *dense(FIELDS[name], CUBE, 256))
+    mesh = extract(FIELDS[name], CUBE, 160, search=Search(lipschitz=1e-6), cap=False)
+    assert_same_as_dense(mesh, *dense(FIELDS[name], CUBE, 160))
 
 
 @pytest.mark.parametrize("box", [Box([0, -1, -1], [1, 1, 1]), Box([-0.3, -0.4, -0.45], [0.3, 0.4, 0.44])])

@@ -1,0 +1,56 @@
+"""The connected parts of a mesh, and doing without the small ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .geometry import Mesh
+from .lattice import Array
+
+
+def parts(mesh: Mesh) -> Array:
+    """(F,) the number, from 0, of the connected part each face belongs to; faces hang together by shared vertices."""
+    a, b, c = mesh.faces.T
+    links = coo_array(
+        (np.ones(2 * len(a), bool), (np.concatenate([a, b]), np.concatenate([b, c]))), (len(mesh.vertices),) * 2
+    )
+    of_vertex = connected_components(links, directed=False)[1]
+    return np.unique(of_vertex[a], return_inverse=True)[1].reshape(-1)
+
+
+def part_areas(mesh: Mesh) -> Array:
+    """(P,) the area of each part, in the order of :func:`parts`."""
+    return np.bincount(parts(mesh), np.linalg.norm(mesh.face_vectors(), axis=1) / 2)
+
+
+def drop_parts(mesh: Mesh, smaller_than: float) -> Mesh:
+    """Without the parts whose area is less than the share ``smaller_than``, in [0, 1], of the largest part's.
+
+    Parts stay closed if they were. The walls of hollows are parts of their own.
+    """
+    areas = part_areas(mesh)
+    return _kept(mesh, areas >= smaller_than * areas.max())
+
+
+def largest_parts(mesh: Mesh, count: int = 1) -> Mesh:
+    """The ``count`` parts of the largest area; ``count`` ≥ 1."""
+    areas = part_areas(mesh)
+    keep = np.zeros(len(areas), bool)
+    keep[np.argsort(-areas, kind="stable")[: max(count, 1)]] = True
+    return _kept(mesh, keep)
+
+
+def _kept(mesh: Mesh, keep: Array) -> Mesh:
+    """The faces of the parts where ``keep`` (P,), and the vertices they use."""
+    if keep.all():
+        return mesh
+    used, faces = np.unique(mesh.faces[keep[parts(mesh)]], return_inverse=True)
+    return Mesh(
+        mesh.vertices[used],
+        faces.reshape(-1, 3),
+        None if mesh.normals is None else mesh.normals[used],
+        None if mesh.colours is None else mesh.colours[used],
+        {name: values[used] for name, values in mesh.attributes.items()},
+    )
