@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _BLOCKING = ("TRANSFORM_OT_", "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
 
+_REDRAWN = {"VIEW_3D": "UI", "PREFERENCES": "WINDOW"}
 TAB = "SDF"  # in the sidebar of the 3D viewport
 
 Connect = Callable[[], engine.Transport]
@@ -224,11 +225,13 @@ def can_place(context: Any) -> bool:
 
 
 def redraw() -> None:
-    """Let the panels show what changed."""
+    """Let the panels show what changed; not the viewport beside them, which is dear and draws itself when it must."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in {"VIEW_3D", "PREFERENCES"}:
-                area.tag_redraw()
+            if area.type in _REDRAWN:
+                for region in area.regions:
+                    if region.type == _REDRAWN[area.type]:
+                        region.tag_redraw()
 
 
 def _tab_is_open() -> bool:

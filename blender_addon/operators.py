@@ -25,10 +25,13 @@ _LINES_EVERY = 1.0  # seconds between two lines of a waiting script
 
 
 def fittable(context: Context) -> list[Any]:
-    """The selected objects that can be fitted, the active one first."""
+    """The objects that Fit SDF would fit, the active one first: those selected, and for a result what it was made from.
+
+    A new result is selected, so that another click with other settings fits the same source again.
+    """
     chosen = [o for o in context.selected_objects if o.type in meshes.READABLE and previews.OWNER not in o]
-    active = context.active_object
-    return sorted(chosen, key=lambda o: o != active)
+    chosen.sort(key=lambda o: o != context.active_object)
+    return list(dict.fromkeys(results.source_of(o) or o for o in chosen))
 
 
 def _progress_printer() -> Callable[[Job], None]:

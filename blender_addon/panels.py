@@ -59,8 +59,7 @@ class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
         column.prop(settings, "preset")
         row = layout.row()
         row.scale_y = 1.5
-        count = len(operators.fittable(context)) if context.mode == "OBJECT" else 0
-        row.operator("sdf.fit", text=f"Fit SDF ({count} objects)" if count > 1 else "Fit SDF", icon="MESH_ICOSPHERE")
+        row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
         _draw_jobs(layout)
         _draw_notice(layout, letters(context))
 
@@ -136,6 +135,15 @@ def _draw_status(layout: Layout) -> None:
     row.operator("sdf.open_preferences", text="", icon="PREFERENCES")
 
 
+def _fit_text(context: Context) -> str:
+    chosen = operators.fittable(context) if context.mode == "OBJECT" else []
+    if len(chosen) > 1:
+        return f"Fit SDF ({len(chosen)} objects)"
+    if len(chosen) == 1 and not chosen[0].select_get():
+        return f"Fit SDF of {chosen[0].name} Again"
+    return "Fit SDF"
+
+
 def _reason(context: Context) -> str:
     """Why ``auto`` chose what it chose: of the running fit, else of the active object's last one."""
     job = host.runtime().jobs.active
@@ -193,10 +201,11 @@ def _draw_figures(layout: Layout, result: Any) -> None:
     unit = "unknown" if not metrics else None
     rows = [
         ("Vertices", f"{len(result.data.vertices):,}"),
-        ("Chamfer", unit or sizes.length(metrics.get("chamfer"))),
-        ("Hausdorff", unit or sizes.length(metrics.get("hausdorff"))),
+        ("Chamfer", unit or sizes.length(metrics.get("chamfer"), bpy.context.scene)),
+        ("Hausdorff", unit or sizes.length(metrics.get("hausdorff"), bpy.context.scene)),
         ("Watertight", unit or ("yes" if metrics.get("watertight") else "no")),
-        ("Fit", _how(report)),
+        ("Recipe", _how(report)),
+        ("Steps", f"{report['steps']:,}" if report.get("steps") else ""),
     ]
     box = layout.box().column(align=True)
     for name, text in rows:
@@ -208,8 +217,6 @@ def _draw_figures(layout: Layout, result: Any) -> None:
 
 def _how(report: dict[str, Any]) -> str:
     parts = [report.get("recipe", ""), report.get("preset", "")]
-    if report.get("steps"):
-        parts.append(f"{report['steps']} steps")
     return ", ".join(part for part in parts if part)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import bpy
 import numpy as np
 
 _areas: dict[tuple[Any, ...], float] = {}
@@ -66,6 +67,11 @@ def count(value: float) -> str:
     return f"{value / 1e6:.3g}M"
 
 
-def length(value: float | None) -> str:
-    """A small distance for people, three digits."""
-    return "unknown" if value is None else f"{value:.3g}"
+def length(value: float | None, scene: Any) -> str:
+    """A distance for people, in the scene's unit, three digits or so."""
+    if value is None:
+        return "unknown"
+    units = scene.unit_settings
+    if units.system == "NONE":
+        return f"{value:.3g}"
+    return bpy.utils.units.to_string(units.system, "LENGTH", value * units.scale_length, precision=3)

@@ -127,6 +127,15 @@ def test_one_fit_is_one_undo_step(worker):
     assert bpy.data.objects["Suzanne.sdf"]["sdf_model"] == MODEL
 
 
+def test_fit_with_a_result_selected_fits_its_source_again(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    assert bpy.context.selected_objects == [bpy.data.objects["Suzanne.sdf"]]
+    bpy.ops.sdf.fit()
+    assert [body["title"] for body in worker.bodies("fit")] == ["Suzanne", "Suzanne"]
+    assert {o.name for o in bpy.data.collections["SDF"].objects} == {"Suzanne.sdf", "Suzanne.sdf.001"}
+
+
 def test_the_source_can_be_hidden(worker):
     obj = add_monkey()
     bpy.context.scene.sdf.hide_source = True

@@ -97,8 +97,8 @@ def test_after_a_fit(worker):
     shown = draw(panels.SDF_PT_result)
     labels = shown.texts("label")
     figures = dict(zip(labels[1::2], labels[2::2], strict=False))
-    assert (figures["Vertices"], figures["Chamfer"], figures["Hausdorff"]) == ("8", "0.0012", "0.034")
-    assert (figures["Watertight"], figures["Fit"]) == ("yes", "distance, draft, 10 steps")
+    assert (figures["Vertices"], figures["Chamfer"], figures["Hausdorff"]) == ("8", "1.2 mm", "3.4 cm")
+    assert (figures["Watertight"], figures["Recipe"], figures["Steps"]) == ("yes", "distance, draft", "10")
     assert shown.texts("operator") == ["sdf.remesh", "sdf.continue_fit"]
 
 
