@@ -78,9 +78,12 @@ demo: $(VENV)/.made $(BPY_NEW)/.made
 	$(BPY_NEW)/bin/python scripts/demo.py $(if $(INPUT),--input "$(INPUT)")
 endif
 
+# With an installed Blender, 'blender --command extension build' does the same.
 extension: $(BPY_NEW)/.made
 	@mkdir -p dist
-	$(BPY_NEW)/bin/python scripts/build_extension.py --output dist
+	@tool=$$(echo $(BPY_NEW)/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py) && \
+	  $(BPY_NEW)/bin/python "$$tool" build --source-dir . --output-dir dist && \
+	  $(BPY_NEW)/bin/python "$$tool" validate dist/*.zip
 
 clean:
 	rm -rf build dist $(VENV) sdfcore.egg-info .pytest_cache .ruff_cache .mypy_cache
