@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -325,9 +326,21 @@ def test_world_box_is_where_it_is_looked() -> None:
     assert mesh.volume() == pytest.approx(2 / 3 * np.pi * 1000, rel=0.02)
 
 
-def test_estimate_is_of_the_right_size() -> None:
-    assert 0 < estimate_seconds(Fitted(), 64) < 10
-    assert estimate_seconds(Fitted(), 512) > estimate_seconds(Fitted(), 64)
+@pytest.mark.parametrize("resolution", [96, 200])
+def test_estimate_is_of_the_right_size(resolution: int) -> None:
+    class Slow(Fitted):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = self.slow
+
+        def slow(self, points: torch.Tensor) -> torch.Tensor:
+            time.sleep(4e-6 * len(points))
+            return sphere(0.5)(points)
+
+    estimate = estimate_seconds(Slow(), resolution)
+    started = time.perf_counter()
+    extract_sdf(Slow(), resolution=resolution)
+    assert 0.5 < estimate / (time.perf_counter() - started) < 3
 
 
 MEMORY = """

@@ -46,7 +46,7 @@ def test_largest_parts_keep_all_that_belongs_to_them() -> None:
     assert mesh.normals is not None
     rows = [int(np.flatnonzero((whole.vertices == vertex).all(axis=1))[0]) for vertex in mesh.vertices]
     np.testing.assert_array_equal(mesh.colours, whole.colours[rows])
-    np.testing.assert_array_equal(mesh.normals, whole.normals[rows])
+    np.testing.assert_allclose(mesh.normals, whole.normals[rows], atol=1e-6)
 
 
 def test_unused_vertices_are_no_part() -> None:
