@@ -203,6 +203,14 @@ def read(obj: Any, depsgraph: Any, modifiers: bool = True, matrix: Any = None) -
         shown.to_mesh_clear()
 
 
+def is_closed(faces: Array) -> bool:
+    """Whether each edge of the triangles (F, 3) has exactly two faces, which run along it in opposite directions."""
+    edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).astype(np.int64)
+    size = int(faces.max(initial=0)) + 1
+    there, back = np.sort(edges[:, 0] * size + edges[:, 1]), np.sort(edges[:, 1] * size + edges[:, 0])
+    return len(edges) > 0 and bool((there == back).all()) and bool((np.diff(there) > 0).all())
+
+
 # --- writing -----------------------------------------------------------------------------------------------------
 
 

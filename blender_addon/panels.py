@@ -112,8 +112,8 @@ class SDF_PT_result(_SdfPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(settings, "resolution")
         column.prop(settings, "level")
-        vertices = sizes.expected_vertices(result, settings.cells)
-        _aside(column, f"{settings.cells} cells, about {sizes.count(vertices)} vertices")
+        cells = settings.resolution or results.report(result).get("resolution") or settings.cells
+        _aside(column, f"{cells} cells, about {sizes.count(sizes.expected_vertices(result, cells))} vertices")
         row = layout.row(align=True)
         row.operator("sdf.remesh", icon="MOD_REMESH")
         row.operator("sdf.continue_fit", icon="PLAY")
@@ -198,12 +198,13 @@ def _draw_notice(layout: Layout, width: int) -> None:
 def _draw_figures(layout: Layout, result: Any) -> None:
     report = results.report(result)
     metrics = report.get("metrics") or {}
-    unit = "unknown" if not metrics else None
+    scene, level = bpy.context.scene, report.get("level") or 0.0
     rows = [
         ("Vertices", f"{len(result.data.vertices):,}"),
-        ("Chamfer", unit or sizes.length(metrics.get("chamfer"), bpy.context.scene)),
-        ("Hausdorff", unit or sizes.length(metrics.get("hausdorff"), bpy.context.scene)),
-        ("Watertight", unit or ("yes" if metrics.get("watertight") else "no")),
+        ("Chamfer", sizes.length(metrics["chamfer"], scene) if metrics.get("chamfer") is not None else ""),
+        ("Hausdorff", sizes.length(metrics["hausdorff"], scene) if metrics.get("hausdorff") is not None else ""),
+        ("Watertight", {True: "yes", False: "no"}.get(report.get("result", {}).get("watertight"), "")),
+        ("Offset", sizes.length(level, scene) if level else ""),
         ("Recipe", _how(report)),
         ("Steps", f"{report['steps']:,}" if report.get("steps") else ""),
     ]
@@ -213,6 +214,8 @@ def _draw_figures(layout: Layout, result: Any) -> None:
             split = box.split(factor=0.4)
             split.label(text=name)
             split.label(text=text)
+    for line in report.get("warnings") or ():
+        wrapped(box, line, "ERROR", letters(bpy.context))
 
 
 def _how(report: dict[str, Any]) -> str:

@@ -27,11 +27,14 @@ def arrays_of(shape: Mesh | PointCloud) -> dict[str, Any]:
     return {name: values for name, values in arrays.items() if values is not None}
 
 
+def device(settings: Any) -> str:
+    """What to compute on: the scene's choice, else the preferences'."""
+    chosen = settings.device or "default"
+    return str(preferences.value("device", "auto") or "auto") if chosen == "default" else chosen
+
+
 def fit_body(settings: Any, title: str, preview: bool) -> dict[str, Any]:
     """What the worker is told beside the arrays; zero means the preset's own value."""
-    device = settings.device or "default"
-    if device == "default":
-        device = preferences.value("device", "auto") or "auto"
     return {
         "recipe": settings.recipe or "auto",
         "preset": settings.preset or "draft",
@@ -39,7 +42,7 @@ def fit_body(settings: Any, title: str, preview: bool) -> dict[str, Any]:
         "seconds": settings.seconds or None,
         "resolution": settings.resolution or None,
         "level": settings.level,
-        "device": device,
+        "device": device(settings),
         "seed": settings.seed,
         "samples": settings.samples or None,
         "preview": PREVIEW_SECONDS if preview and settings.show_preview else 0,
@@ -115,7 +118,12 @@ def remesh_job(result: Any, context: Any) -> Job:
     settings = context.scene.sdf
     target = _again(result, context)
     arrays = {"model": _model(result), **(arrays_of(target.reading.shape) if target.reading else {})}
-    body = {"resolution": settings.cells, "level": settings.level, "title": result.name}
+    body = {
+        "resolution": settings.resolution or None,
+        "level": settings.level,
+        "device": device(settings),
+        "title": result.name,
+    }
     return Job(result.name, Message("extract", "", body, arrays), {"place": target})
 
 

@@ -201,7 +201,8 @@ def _describe(result: Any, target: Target, message: Message) -> None:
     if model is not None and len(model):
         result[MODEL] = np.ascontiguousarray(model, np.uint8).tobytes()
     told: Mapping[str, Any] = message.body.get("report") or {}
-    before = {} if "recipe" in told else report(result)  # a new mesh of the same fit: what was fitted stays said
-    body = {**before, **told}
-    body["result"] = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
+    body = {**report(result), **told}  # a new mesh of the same fit: what was said of the fit stays
+    faces = message.arrays["faces"]
+    count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
+    body["result"] = {**count, "watertight": meshes.is_closed(faces)}
     result[REPORT] = json.dumps(body)

@@ -67,10 +67,8 @@ def count(value: float) -> str:
     return f"{value / 1e6:.3g}M"
 
 
-def length(value: float | None, scene: Any) -> str:
+def length(value: float, scene: Any) -> str:
     """A distance for people, in the scene's unit, three digits or so."""
-    if value is None:
-        return "unknown"
     units = scene.unit_settings
     if units.system == "NONE":
         return f"{value:.3g}"

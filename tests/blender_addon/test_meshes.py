@@ -188,6 +188,15 @@ def test_colours_survive_reading_and_writing(scene, domain):
     np.testing.assert_array_equal(again, reading.shape.colours)
 
 
+def test_a_closed_surface_is_told_from_others():
+    closed = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]], np.int32)
+    assert meshes.is_closed(closed)
+    assert not meshes.is_closed(closed[:3])
+    assert not meshes.is_closed(np.concatenate([closed[:3], closed[3:, ::-1]]))  # one face turned over
+    assert not meshes.is_closed(np.concatenate([closed, closed]))
+    assert not meshes.is_closed(np.zeros((0, 3), np.int32))
+
+
 def test_what_cannot_be_read_says_why(scene):
     obj = sphere()
     obj.scale = (1, 0, 1)

@@ -67,7 +67,7 @@ def test_the_result_carries_model_report_and_errors(worker):
     assert result["sdf_model"] == MODEL
     told = json.loads(result["sdf_report"])
     assert told["metrics"] == REPORT["metrics"]
-    assert told["result"] == {"vertices": 8, "faces": 12}
+    assert told["result"] == {"vertices": 8, "faces": 12, "watertight": True}
     values = np.empty(8, np.float32)
     result.data.attributes["sdf_error"].data.foreach_get("value", values)
     np.testing.assert_allclose(values, np.linspace(0, 0.7, 8), atol=1e-6)

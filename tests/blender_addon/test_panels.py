@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_after_a_fit(worker):
     assert (figures["Vertices"], figures["Chamfer"], figures["Hausdorff"]) == ("8", "1.2 mm", "3.4 cm")
     assert (figures["Watertight"], figures["Recipe"], figures["Steps"]) == ("yes", "distance, draft", "10")
     assert shown.texts("operator") == ["sdf.remesh", "sdf.continue_fit"]
+
+
+def test_what_is_not_known_is_not_shown(worker):
+    add_cube()
+    bpy.ops.sdf.fit()
+    told = {"level": 0.05, "metrics": None, "warnings": ["the comparison failed"]}
+    bpy.context.object["sdf_report"] = json.dumps(told)
+    labels = draw(panels.SDF_PT_result).texts("label")
+    assert "5 cm" in labels
+    assert "the comparison failed" in labels
+    assert not {"Chamfer", "Hausdorff", "Watertight", "Recipe", "Steps"} & set(labels)
 
 
 def test_after_a_failure(worker, addon):
