@@ -158,7 +158,8 @@ def _gradient_lengths(sdf: NeuralSDF, points: Array) -> tuple[Array, Array]:
     values, lengths = [], []
     for start in range(0, len(points), _CHUNK):
         chunk = torch.from_numpy(points[start : start + _CHUNK]).to(sdf.device)
-        value, gradient = value_and_gradient(sdf.network, chunk)
+        with torch.no_grad():  # of the weights; the gradient in space is taken all the same
+            value, gradient = value_and_gradient(sdf.network, chunk)
         values.append(value.detach().cpu().numpy())
         lengths.append(gradient.detach().norm(dim=1).cpu().numpy())
     return np.concatenate(values), np.concatenate(lengths)
