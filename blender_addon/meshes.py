@@ -106,7 +106,7 @@ def _point_normals(data: Any) -> Array | None:
 def _colour_attribute(data: Any) -> Any:
     layers = getattr(data, "color_attributes", None)
     if layers is not None and len(layers):
-        return layers.active_color or layers[0]
+        return getattr(layers, "active_color", None) or layers[0]  # a point cloud has no active one
     wanted = [a for a in data.attributes if a.data_type in {"FLOAT_COLOR", "BYTE_COLOR"} and a.domain == "POINT"]
     return wanted[0] if wanted else None
 

@@ -13,6 +13,8 @@ Context = bpy.types.Context
 Layout = bpy.types.UILayout
 
 _WRAP = 46  # letters of a line in a sidebar of common width
+_PAGE = 100  # and in the preferences
+_SAID_LINES = 8
 
 
 def wrapped(layout: Layout, text: str, icon: str = "NONE", width: int = _WRAP) -> None:
@@ -248,16 +250,20 @@ def draw_preferences(held: preferences.SDFPreferences, layout: Layout) -> None:
     row = layout.row(align=True)
     row.operator("sdf.test_backend", icon="CONSOLE")
     row.operator("sdf.open_log", icon="TEXT")
+    if backend.said() and backend.installation_progress() is None:
+        _draw_said(layout)
     _draw_installation(held, layout)
-    if backend.said():
-        layout.prop(held, "show_log", icon="DISCLOSURE_TRI_DOWN" if held.show_log else "DISCLOSURE_TRI_RIGHT")
-        if held.show_log:
-            box = layout.box().column(align=True)
-            for line in backend.said()[-12:]:
-                box.label(text=line)
+    if backend.installation_progress() is not None:
+        _draw_said(layout)
     column = layout.column(align=True)
     column.active = False
     column.label(text=f"Log: {preferences.log_file()}")
+
+
+def _draw_said(layout: Layout) -> None:
+    box = layout.box().column(align=True)
+    for line in backend.said()[-_SAID_LINES:]:
+        wrapped(box, line, width=_PAGE)
 
 
 def _draw_installation(held: preferences.SDFPreferences, layout: Layout) -> None:

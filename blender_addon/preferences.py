@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
+from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from . import ROOT, choices, host, install, interpreter
 
@@ -51,7 +51,6 @@ class SDFPreferences(bpy.types.AddonPreferences):
         description="Which build of PyTorch Install Backend fetches",
         items=[(c.name, c.title, f"Takes {c.gigabytes:g} GB of disk") for c in install.CHOICES.values()],
     )
-    show_log: BoolProperty(name="Details", description="Show what Test Backend and Install Backend said", default=True)
 
     def draw(self, _context: bpy.types.Context) -> None:
         from . import panels  # panels draw what preferences hold

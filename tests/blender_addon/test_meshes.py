@@ -149,15 +149,19 @@ def test_curves_texts_and_metaballs_are_read_as_surfaces(scene, add):
 
 
 def test_a_point_cloud_object_is_read(scene):
-    bpy.ops.object.pointcloud_random_add() if hasattr(bpy.ops.object, "pointcloud_random_add") else None
-    obj = next((o for o in scene.objects if o.type == "POINTCLOUD"), None)
-    if obj is None:  # no way to make one before 4.5 but this: an empty one
-        obj = bpy.data.objects.new("cloud", bpy.data.pointclouds.new("cloud"))
-        scene.collection.objects.link(obj)
-        with pytest.raises(EmptyInputError):
-            read(obj)
-        return
-    assert len(read(obj).shape) == len(obj.data.points) > 0
+    directions = np.eye(3, dtype=np.float32)
+    obj = meshes.points_object("scan", PointCloud(directions, directions, np.full((3, 4), 200, np.uint8)))
+    scene.collection.objects.link(obj)
+    bpy.context.view_layer.objects.active = obj
+    obj.select_set(True)
+    bpy.ops.object.convert(target="POINTCLOUD")
+    obj = bpy.context.object
+    assert obj.type == "POINTCLOUD"
+    obj.location.x = 5
+    cloud = read(obj).shape
+    np.testing.assert_allclose(cloud.points, directions + np.array([5, 0, 0]))
+    np.testing.assert_allclose(cloud.normals, directions)
+    np.testing.assert_array_equal(cloud.colours, np.full((3, 4), 200))
 
 
 def test_materials_are_those_shown_on_each_triangle(scene):

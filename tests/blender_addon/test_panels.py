@@ -165,7 +165,7 @@ def test_expected_vertices_are_what_marching_cubes_makes(addon):
 
 def test_preferences_page_draws(addon):
     held = SimpleNamespace(
-        show_log=True, **dict.fromkeys(("backend_python", "worker_command", "device", "threads", "torch_build"), "")
+        **dict.fromkeys(("backend_python", "worker_command", "device", "threads", "torch_build"), "")
     )
     recorder = Recorder()
     panels.draw_preferences(held, recorder)
