@@ -23,11 +23,15 @@ _RECIPES = (
     {"name": "distance", "title": "Distance", "summary": "Learn the exact signed distance of a mesh"},
 )
 _PRESETS = (
-    {"name": "draft", "title": "Draft", "resolution": 128},
-    {"name": "balanced", "title": "Balanced", "resolution": 256},
-    {"name": "fine", "title": "Fine", "resolution": 384},
+    {"name": "draft", "title": "Draft", "resolution": 256},
+    {"name": "balanced", "title": "Balanced", "resolution": 384},
+    {"name": "fine", "title": "Fine", "resolution": 512},
 )
-_PRESET_HINTS = {"draft": "A quick look", "balanced": "Good detail in a minute", "fine": "All the detail there is"}
+_PRESET_HINTS = {
+    "draft": "A first look, in seconds on a laptop",
+    "balanced": "Good detail in about a minute on a laptop",
+    "fine": "All the detail the input holds, in minutes on a laptop",
+}
 _DEVICES = ({"id": "cpu", "name": "CPU"},)
 
 _kept: dict[tuple[str, ...], list[Item]] = {}
