@@ -6,22 +6,16 @@ Values are negative inside. The lattice has cubic cells, ``resolution`` of them 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .errors import InputError, NoSurfaceError
+from .fields import Field, NeuralSDF, value_and_gradient
 from .geometry import Box, Mesh
 from .lattice import Array, Grid, Progress
 from .levelset import Search, find
 from .marching import NEAREST, Marched, march
-
-if TYPE_CHECKING:
-    from .fields import NeuralSDF
-
-Field = Callable[[torch.Tensor], torch.Tensor]
 
 LARGEST_RESOLUTION = 4096
 
@@ -187,7 +181,8 @@ class _Sampler:
         """(N, 3) float32 at ``positions`` (N, 3)."""
         parts: list[Array] = []
         for points in self._chunks(positions):
-            parts.append(_gradient(self._field, points).detach().cpu().numpy())
+            with torch.no_grad():
+                parts.append(value_and_gradient(self._field, points)[1].detach().cpu().numpy())
             progress(len(parts) * self._chunk / len(positions))
         return np.concatenate(parts)
 
@@ -199,15 +194,6 @@ def _checked(values: torch.Tensor, count: int) -> torch.Tensor:
             f"A field returns one number per point: ({count},).",
         )
     return values
-
-
-def _gradient(field: Any, points: torch.Tensor) -> torch.Tensor:
-    if hasattr(field, "value_and_gradient"):
-        return field.value_and_gradient(points)[1]
-    with torch.enable_grad():
-        points = points.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(field(points).sum(), points)
-    return gradient
 
 
 def _device(field: Field, device: torch.device | str | None) -> torch.device | str:
