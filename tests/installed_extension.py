@@ -1,6 +1,7 @@
 """Run in a fresh Blender: install the zip as a user does, fit through the real worker, disable, enable, remove.
 
-    python installed_extension.py EXTENSION.zip      (or: blender --background --python installed_extension.py -- ZIP)
+    python installed_extension.py [--install-only] ZIP
+    blender --background --factory-startup --python installed_extension.py -- [--install-only] ZIP
 
 BLENDER_USER_RESOURCES names an empty folder. The last line says ``all well``; the exit code is 0 only then.
 """
@@ -41,35 +42,42 @@ def fit() -> None:
     assert len(result.data.vertices) > 2 * before
 
 
-def main(path: Path) -> None:
+def main(path: Path, install_only: bool) -> None:
     assert bpy.ops.extensions.package_install_files(
         filepath=str(path), repo="user_default", enable_on_install=True
     ) == {"FINISHED"}
     assert enabled()
     addon = bpy.context.preferences.addons[MODULE]
     assert addon.preferences.backend_python == ""
-    fit()
-    user_files = Path(bpy.utils.extension_path_user(MODULE))
-    assert (user_files / "worker.log").is_file()
-    # Debian's Blender shares its Python with the system, so torch may be there; but nothing has loaded it.
-    assert "torch" not in sys.modules
-    assert not [name for name in sys.modules if name == "sdfcore" or name == "blender_addon"]
+    if not install_only:
+        fit()
+        check_isolation()
     bpy.ops.preferences.addon_disable(module=MODULE)
     assert not enabled()
     assert not hasattr(bpy.types.Scene, "sdf")
     assert not [name for name in dir(bpy.types) if name.startswith("SDF_")]
     bpy.ops.preferences.addon_enable(module=MODULE)
     assert enabled()
-    fit()
+    if not install_only:
+        fit()
     bpy.ops.preferences.addon_disable(module=MODULE)
-    print("all well", flush=True)
+
+
+def check_isolation() -> None:
+    """What the extension must not do to Blender's Python, and where it may write."""
+    user_files = Path(bpy.utils.extension_path_user(MODULE))
+    assert (user_files / "worker.log").is_file()
+    # Debian's Blender shares its Python with the system, so torch may be there; but nothing has loaded it.
+    assert "torch" not in sys.modules
+    assert not [name for name in sys.modules if name == "sdfcore" or name == "blender_addon"]
 
 
 if __name__ == "__main__":
     code = 1
     try:
-        main(Path(sys.argv[-1]).absolute())
+        main(Path(sys.argv[-1]).absolute(), "--install-only" in sys.argv)
         code = 0
+        print("all well")
     except Exception:
         logging.getLogger(__name__).exception("failed")
     sys.stdout.flush()
