@@ -30,6 +30,7 @@ USER_FILES = tempfile.mkdtemp(prefix="sdf-blender-") if HAS_BPY else ""  # Blend
 
 if HAS_BPY:
     os.environ["BLENDER_USER_RESOURCES"] = USER_FILES
+    os.environ.setdefault("NEURAL_SDF_PYTHON", str(HERE.parents[1] / ".venv" / "bin" / "python"))  # make test's own
     import bpy  # before the package is named: it defines bl_ext itself
 
 

@@ -46,7 +46,8 @@ def tick_until(addon, condition, seconds: float = 60) -> None:
     """What the timer does in a window."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, addon.runtime().notice
+        assert time.monotonic() < end
+        assert addon.runtime().notice is None, addon.runtime().notice
         addon.runtime().tick()
         time.sleep(0.02)
 
@@ -97,11 +98,11 @@ def test_a_scan_then_another_mesh_of_the_same_fit(settings, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=path)
     result = bpy.data.objects["scan.sdf"]
     before = len(result.data.vertices)
-    bpy.context.scene.sdf.resolution, bpy.context.scene.sdf.level = 48, 0.5
+    bpy.context.scene.sdf.resolution, bpy.context.scene.sdf.level = 48, 0.2
     bpy.context.view_layer.objects.active = result
     assert bpy.ops.sdf.remesh() == {"FINISHED"}
     assert len(result.data.vertices) > 1.5 * before
-    assert np.linalg.norm(world(result) - (10, 0, 0), axis=1).mean() == pytest.approx(2.5, rel=0.1)
+    assert 2.1 < np.linalg.norm(world(result) - (10, 0, 0), axis=1).mean() < 2.5  # off the surface a short fit is rough
     bpy.context.scene.sdf.level = 0
     assert bpy.ops.sdf.continue_fit() == {"FINISHED"}
     check_sphere(result, 2.0, (10, 0, 0))
@@ -152,7 +153,7 @@ def test_a_killed_worker_is_named_and_replaced(addon, settings):
 
 
 def test_what_the_worker_refuses_is_said(addon, settings):
-    obj = meshes.points_object("dot", PointCloud(np.zeros((5, 3))))
+    obj = meshes.points_object("dot", PointCloud(np.zeros((50, 3))))
     bpy.context.scene.collection.objects.link(obj)
     bpy.context.view_layer.objects.active = obj
     obj.select_set(True)
