@@ -155,12 +155,16 @@ class Control:
         """Whether the job should finish early and keep what it has."""
         return self.job in self._inbox.stopped
 
+    @property
+    def due(self) -> bool:
+        """Whether the next :meth:`progress` would be sent, so what goes into it is worth computing."""
+        return time.monotonic() - self._shown >= _PERIOD
+
     def progress(self, body: Mapping[str, Any]) -> None:
         """Tell how far it is, at most ten times a second; a good place to be cancelled, too."""
         self.check()
-        now = time.monotonic()
-        if now - self._shown >= _PERIOD:
-            self._shown = now
+        if self.due:
+            self._shown = time.monotonic()
             self._outbox.offer(Message("progress", self.job, body))
 
     def preview(self, arrays: Mapping[str, Array]) -> None:

@@ -29,6 +29,13 @@ _PREVIEW_SHARE = 0.1  # of the time, at most
 _FIRST_PREVIEW = 1.0  # seconds of training before it
 
 
+def _samples(promised: float | None, passed: float) -> int:
+    """How many samples the comparison may take: fewer where time was promised, few where it has run out."""
+    if promised is None:
+        return 100_000
+    return 30_000 if promised - passed > 0.5 * _MEASURING else 5_000
+
+
 @dataclass(frozen=True)
 class Options:
     """The body of a ``fit`` request, checked.
@@ -157,11 +164,11 @@ def finish(
     )
     clock.enter("measuring")
     screen.part("measuring", _EXTRACTED, 1.0)(0.0)
-    samples = 100_000 if options.seconds is None else 30_000
+    samples = _samples(options.seconds, clock.total)
     found = Measured.of(mesh, training.source, options.level, control, samples)
     gradient: dict[str, Any] | None = None
     with found.attempt("the statistics of the gradient"):
-        gradient = gradient_statistics(sdf, seed=options.seed)
+        gradient = gradient_statistics(sdf, samples=samples // 5, seed=options.seed)
     found.extras["model"] = model
     report = build_report(
         training,
@@ -195,16 +202,16 @@ class Screen:
         self._tell(stage=name)
 
     def training(self, training: Fit, progress: Progress) -> None:
-        """A step was made."""
-        share = progress.step / max(progress.steps, 1)
-        if self._options.seconds:
-            share = max(share, self._clock.total / self._options.seconds)
+        """A step was made. Its loss is still on the device, and fetched only when it is shown."""
+        if not self._control.due:
+            self._control.check()
+            return
         self._tell(
             stage=progress.stage,
             step=progress.step,
             steps=progress.steps,
-            fraction=_FITTED * min(share, 1.0),
-            loss=progress.loss,
+            fraction=_FITTED * min(progress.fraction, 1.0),
+            loss=progress.loss if progress.step else None,
             seconds_left=progress.seconds_left,
             recipe=training.plan.recipe,
             reason=training.plan.reason,

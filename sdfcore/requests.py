@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ def capabilities() -> dict[str, Any]:
     """What this worker has: versions, devices, recipes and presets, as ``ready`` tells them."""
     import torch
 
+    from .planning import devices
     from .presets import PRESETS
     from .recipes import RECIPES
 
@@ -45,22 +45,8 @@ def capabilities() -> dict[str, Any]:
         {name: getattr(preset, name) for name in ("name", "title", "steps", "resolution")}
         for preset in PRESETS.values()
     ]
-    return {"torch": str(torch.__version__), "devices": devices(), "recipes": recipes, "presets": presets}
-
-
-def devices() -> list[dict[str, str]]:
-    """The devices torch can compute on, the processor first, by id and by a name for people."""
-    import torch
-
-    found = [{"id": "cpu", "name": f"CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"}]
-    try:
-        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-            found.append({"id": f"cuda:{index}", "name": torch.cuda.get_device_name(index)})
-        if torch.backends.mps.is_available():
-            found.append({"id": "mps", "name": "Apple GPU"})
-    except RuntimeError as error:  # a driver that does not fit: the processor still works
-        log.warning("a graphics device cannot be used: %s", error)
-    return found
+    known = [{"id": key, "name": name} for key, name in devices()]
+    return {"torch": str(torch.__version__), "devices": known, "recipes": recipes, "presets": presets}
 
 
 def source_of(arrays: Mapping[str, Array]) -> Mesh | PointCloud:
@@ -80,12 +66,12 @@ def source_of(arrays: Mapping[str, Array]) -> Mesh | PointCloud:
 
 def extract(request: Message, control: Control) -> Answer:
     """Mesh a stored model again."""
-    from . import extraction, storage
+    from . import extraction, planning, storage
 
     model, body, clock = request.arrays.get("model"), request.body, Stopwatch("preparing")
     if model is None:
         raise InputError("The request has no model.", "Select a result of Fit SDF.")
-    sdf = storage.from_bytes(model.tobytes(), _device(str(body.get("device") or "auto")))
+    sdf = storage.from_bytes(model.tobytes(), planning.device_named(str(body.get("device") or "auto")))
     level = float(body.get("level") or 0.0)
     resolution = int(body.get("resolution") or sdf.info.get("resolution") or 256)
     clock.enter("extracting")
@@ -118,12 +104,6 @@ def extract(request: Message, control: Control) -> Answer:
         },
         stopped=False,
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def read(request: Message, control: Control) -> Answer:

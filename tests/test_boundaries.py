@@ -16,14 +16,18 @@ ADDON = sorted((ROOT / "blender_addon").rglob("*.py"))
 
 LIGHT = {"", "errors", "geometry", "protocol"}  # of sdfcore: what imports without torch, and what the add-on may use
 HEAVY = ("torch", "skimage", "trimesh", "scipy", "igl", "safetensors", "matplotlib", "pymeshlab")
-WITHOUT_BPY = {"engine", "interpreter", "jobs", "news", "states", "install", "sizes"}
+WITHOUT_BPY = {"engine", "interpreter", "jobs", "news", "states", "install"}
 
 #: Each level imports only from those before it. Modules that are not listed may stand anywhere but below their imports.
 ORDER = (
     {"errors"},
     {"geometry", "files"},
     {"fields", "protocol", "topology"},
-    {"networks", "objectives", "sampling"},
+    {"networks", "sampling"},
+    {"objectives"},
+    {"recipe", "descent"},
+    {"recipes"},
+    {"planning"},
     {"fitting"},
     {"report", "requests"},
     {"fit_request"},
