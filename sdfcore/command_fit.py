@@ -15,6 +15,7 @@ from .console import Console, Interrupt, seconds_since_start
 from .deadline import Deadline, Stopwatch
 from .errors import InputError
 from .geometry import Mesh
+from .presets import PRESETS
 
 if TYPE_CHECKING:
     from .fields import NeuralSDF
@@ -61,6 +62,11 @@ class FitCommand:
         source = reading.read(self.source)
         stages.enter("preparing")
         deadline = self._deadline()
+
+        def stage(name: str) -> None:
+            stages.enter(name)
+            screen.stage(name)
+
         fit = Fit(
             source,
             recipe=self.recipe,
@@ -71,9 +77,8 @@ class FitCommand:
             seed=self.seed,
             device=self.device,
             samples=self.samples,
-            on_stage=screen.stage,
+            on_stage=stage,
         )
-        stages.enter("fitting")
         stopped = _train(fit, screen, deadline)
         self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
 
@@ -82,6 +87,8 @@ class FitCommand:
             raise InputError("--seconds and --steps are both given.", "Choose one of the two.")
         if not math.isfinite(self.level):
             raise InputError(f"--level {self.level} is no distance.", "Give a finite number, in world units.")
+        if self.preset not in PRESETS:
+            raise InputError(f"There is no preset {self.preset!r}.", f"Choose one of: {', '.join(PRESETS)}.")
         check_mesh_output(self.output)
         if self.save is not None:
             check_output(self.save, ".safetensors")
@@ -94,10 +101,6 @@ class FitCommand:
             raise InputError("Two of the input and output files are the same.", "Give each a name of its own.")
 
     def _deadline(self) -> Deadline:
-        from .presets import PRESETS
-
-        if self.preset not in PRESETS:
-            raise InputError(f"There is no preset {self.preset!r}.", f"Take one of: {', '.join(PRESETS)}.")
         afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (self.report is not None or self.pictures is not None)
         afterwards += _PICTURE_SECONDS * (self.pictures is not None)
         cells = PRESETS[self.preset].resolution
@@ -156,11 +159,14 @@ class FitCommand:
 
 def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:
     """Runs the fit to its end, its deadline or the first Ctrl-C; says whether it was stopped by Ctrl-C."""
-    screen.say(f"{fit.plan.recipe}: {fit.plan.reason}")
+    said = False
     with Interrupt(screen) as interrupt, screen.progress(fit.plan.steps):
         for progress in fit:
             screen.update(progress)
             if progress.step > 0:
+                if not said:  # not before the input has proved usable: an error is the only line then
+                    screen.say(f"{fit.plan.recipe}: {fit.plan.reason}")
+                    said = True
                 if interrupt.asked or deadline.left() <= 0.0:
                     break
                 deadline.measure(fit)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 # Seconds of extraction at resolution 256 on two cores: only a first guess, for the schedule of the learning rate;
 # the extraction is measured during the fit.
 _EXTRACTION_AT_256 = 3.0
-_SMALLER = (256, 192, 128, 96, 64, 48, 32)
+_EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
+_SMALLER = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 
 
 class Stopwatch:
@@ -47,7 +48,7 @@ class Deadline:
 
     Args:
         seconds: the promise, counted by ``clock``; ``None`` promises nothing.
-        resolution: what was asked for; ``None`` takes the preset's, or a coarser one where the time is too short.
+        resolution: what was asked for. Where ``None``, :meth:`measure` sets it if the fit's own would take too long.
         preset_resolution: cells along the longest side that the preset takes.
         afterwards: seconds needed after the extraction.
         clock: seconds since the work began.
@@ -58,15 +59,27 @@ class Deadline:
     preset_resolution: int
     afterwards: float
     clock: Callable[[], float]
+    _asked: bool = field(init=False)
+    _at_256: float = field(init=False, default=_EXTRACTION_AT_256)
     _extraction: float = field(init=False)
     _measured: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and self.resolution is None:
-            share, most = 0.3 * self.seconds, self.preset_resolution
-            affordable = [r for r in (most, *_SMALLER) if r <= most and _guess(r) <= share]
-            self.resolution = affordable[0] if affordable else min(_SMALLER[-1], most)
-        self._extraction = _guess(self.resolution or self.preset_resolution)
+        self._asked = self.resolution is not None
+        self._settle(self.preset_resolution)
+
+    def _settle(self, wanted: int) -> None:
+        """Chooses the resolution and foresees the extraction's time."""
+        if self.seconds is not None and not self._asked:
+            share = _EXTRACTION_SHARE * self.seconds
+            affordable = [r for r in (wanted, *_SMALLER) if r <= wanted and self._cost(r) <= share]
+            taken = affordable[0] if affordable else min(_SMALLER[-1], wanted)
+            self.resolution = None if taken == wanted else taken
+        self._extraction = self._cost(self.resolution or wanted)
+
+    def _cost(self, resolution: int) -> float:
+        """Extraction works on cells near the surface: their number grows with the square."""
+        return self._at_256 * (resolution / 256) ** 2
 
     def left(self) -> float:
         """Seconds of training that are left, at least 0; infinite without a promise."""
@@ -79,15 +92,13 @@ class Deadline:
         return None if self.seconds is None else max(self.left(), 0.1)
 
     def measure(self, fit: Fit) -> None:
-        """Replaces the guess of the extraction's time by a measurement, once, a third of the way."""
-        if self.seconds is None or self._measured or self.clock() < self.seconds / 3:
+        """Replaces guesses by what is known: the fit's resolution and, a third of the way, the extraction's time."""
+        if self.seconds is None:
             return
-        from .extraction import estimate_seconds
+        if not self._measured and self.clock() >= self.seconds / 3:
+            from .extraction import estimate_seconds
 
-        self._measured = True
-        self._extraction = estimate_seconds(fit.sdf, self.resolution or fit.plan.resolution)
-
-
-def _guess(resolution: int) -> float:
-    """Extraction works on cells near the surface: their number grows with the square."""
-    return _EXTRACTION_AT_256 * (resolution / 256) ** 2
+            resolution = self.resolution or fit.plan.resolution
+            self._at_256 = estimate_seconds(fit.sdf, resolution) * (256 / resolution) ** 2
+            self._measured = True
+        self._settle(fit.plan.resolution)

@@ -1,0 +1,137 @@
+"""The only optimiser loop: fits, and later shape spaces and codes, all descend here."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .errors import DivergedError
+
+Losses = Callable[[float], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after ``steps``, or ``seconds`` after ``started`` (a ``time.perf_counter`` value), whichever is first."""
+
+    steps: int | None
+    seconds: float | None = None
+    started: float = 0.0
+
+    def progress(self, step: int) -> float:
+        """The share of the budget used, in [0, 1]; 1 is the end."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = (time.perf_counter() - self.started) / self.seconds if self.seconds else 0.0
+        return min(max(by_steps, by_time), 1.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step taken: its number from 1, the share of the budget used, and the terms of its loss, on their device."""
+
+    number: int
+    progress: float
+    terms: Mapping[str, Tensor]
+
+    @property
+    def loss(self) -> float:
+        """The sum of the terms; waits for the device."""
+        return float(sum(t.detach() for t in self.terms.values()))
+
+
+def rate_at(progress: float, step: int, *, warm: int = 20, least: float = 0.01) -> float:
+    """Cosine from 1 to ``least`` over the budget, after a linear start over ``warm`` steps."""
+    return min(1.0, step / warm) * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def descend(
+    losses: Losses, parameters: list[nn.Parameter], *, budget: Budget, rate: float, clip: float | None = None
+) -> Iterator[Step]:
+    """Minimise with Adam; yield each step; stop by not asking for more.
+
+    Args:
+        losses: progress in [0, 1] → named scalar terms, freshly computed.
+        parameters: what is optimised; the caller owns it.
+        rate: Adam's largest step size; it falls along a cosine over the budget.
+        clip: largest norm of the gradient, or ``None``.
+    Raises:
+        DivergedError: a term is no longer finite; the parameters are those before the step that would have used it.
+    """
+    device = parameters[0].device.type
+    optimiser = torch.optim.Adam(
+        parameters, lr=rate, eps=1e-12, fused=device in ("cpu", torch.get_default_device().type)
+    )
+    # Reading a loss makes an accelerator wait, so there the check is made now and then.
+    check_every = 1 if device == "cpu" else 16
+    step = 0
+    while (progress := budget.progress(step)) < 1.0 or step == 0:
+        step += 1
+        for group in optimiser.param_groups:
+            group["lr"] = rate * rate_at(progress, step)
+        terms = losses(progress)
+        if step % check_every == 0:
+            _check(terms, step)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimiser.step()
+        yield Step(step, budget.progress(step), terms)
+
+
+def _check(terms: Mapping[str, Tensor], step: int) -> None:
+    for name, value in terms.items():
+        if not math.isfinite(float(value.detach())):
+            raise DivergedError(
+                f"The fit diverged at step {step}: the term {name!r} is no longer a number.",
+                "Try another seed or recipe, or scale the object so that its parts are of similar size.",
+                step,
+                name,
+            )
+
+
+class Average:
+    """A running mean of a network's weights, and the best one so far.
+
+    The mean over the last steps is smoother than any single step, so stopping early costs little; "best" is the mean at
+    the lowest smoothed loss. Source: Polyak & Juditsky 1992, with an exponential window that widens with the steps.
+    """
+
+    def __init__(self, network: nn.Module, keep_every: int) -> None:
+        self.network = network
+        self.mean = copy.deepcopy(network).requires_grad_(False)
+        self.keep_every = keep_every
+        self.best = math.inf
+        self.best_state: dict[str, Tensor] | None = None
+        self.smoothed = math.nan
+
+    @torch.no_grad()
+    def update(self, step: Step) -> None:
+        """Take one step's weights in."""
+        weight = max(0.02, 1 / (1 + step.number / 4))
+        for mean, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(now, weight)
+        if step.number % self.keep_every == 0:
+            self._keep(step.loss)
+
+    def _keep(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            return
+        self.smoothed = loss if math.isnan(self.smoothed) else 0.8 * self.smoothed + 0.2 * loss
+        if self.smoothed <= self.best:
+            self.best = self.smoothed
+            self.best_state = {name: value.clone() for name, value in self.mean.state_dict().items()}
+
+    def result(self) -> nn.Module:
+        """A copy of the network with the mean weights, or with the best ones when the loss has since risen by half."""
+        found = copy.deepcopy(self.mean)
+        worse = not math.isfinite(self.smoothed) or self.smoothed > 1.5 * self.best
+        if self.best_state is not None and worse:
+            found.load_state_dict(self.best_state)
+        return found

@@ -1,0 +1,227 @@
+"""One shape: from a mesh or points to a neural signed distance function."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import __version__
+from .descent import Average, Budget, Step, descend
+from .errors import InputError
+from .fields import NeuralSDF
+from .geometry import Box, Frame, Mesh, PointCloud
+from .objectives import At, Objective
+from .oracles import Oracle, PointDistance
+from .planning import Plan, Source, plan, resolution_for
+from .recipe import Recipe
+from .recipes import RECIPES
+from .sampling import Evidence, Sampler
+from .surfaces import MeshDistance, outward, sample_surface
+
+SAMPLES = 100_000  # of a mesh's surface
+HISTORY = 500  # entries kept of the loss curve
+SMALLEST_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands. ``stage`` is ``preparing`` or ``fitting``; times in seconds since the fit began."""
+
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+    seconds: float
+    seconds_left: float | None
+    taken: Step | None = None
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        """The weighted terms of this step's loss; waits for the device when first read."""
+        return {} if self.taken is None else {name: float(value.detach()) for name, value in self.taken.terms.items()}
+
+    @property
+    def loss(self) -> float:
+        """Their sum."""
+        return sum(self.terms.values())
+
+
+class Fit:
+    """A fit in progress: iterating does the work, one :class:`Progress` a step; break off to stop.
+
+    Args:
+        source: mesh or points, world units.
+        recipe: a name in ``RECIPES``, or ``auto`` for the one that suits the input.
+        preset: ``draft``, ``balanced`` or ``fine``.
+        steps: instead of the preset's. seconds: of fitting, preparation included; the first budget spent ends the fit.
+            With ``seconds`` alone the steps are not bounded.
+        resolution: for extraction, instead of the preset's.
+        samples: of a mesh's surface, or the most points kept of a scan.
+        start: a fit to go on from; its network, frame and recipe are taken.
+    Raises:
+        InputError and its kin, from the plan. DivergedError while iterating; ``sdf`` then still is the best so far.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        recipe: str = "auto",
+        preset: str = "balanced",
+        steps: int | None = None,
+        seconds: float | None = None,
+        resolution: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        samples: int | None = None,
+        start: NeuralSDF | None = None,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        self.began = time.perf_counter()
+        self.source = source
+        self.start = start
+        self.samples = samples
+        self.on_stage = on_stage or (lambda stage: None)
+        if start is not None and recipe == "auto":
+            recipe = str(start.info.get("recipe", "auto"))
+        self.plan: Plan = plan(
+            source,
+            recipe=recipe,
+            preset=preset,
+            steps=steps,
+            seconds=seconds,
+            resolution=resolution,
+            device=device,
+            seed=seed,
+        )
+        self._budget_steps = steps if seconds is not None else self.plan.steps
+        self._fixed_resolution = resolution is not None
+        self.step = 0
+        self.history: dict[str, list[float]] = {"step": [], "loss": []}
+        self._average: Average | None = None
+
+    # What the fit is made of, each made on first use -----------------------------------------------------------------
+
+    @cached_property
+    def cloud(self) -> PointCloud:
+        """What the surface is taken from, world units: samples of the mesh, or the points."""
+        if isinstance(self.source, Mesh):
+            return sample_surface(outward(self.source), self.samples or SAMPLES, self.plan.seed)
+        if self.samples and len(self.source) > self.samples:
+            rows = np.random.default_rng(self.plan.seed).permutation(len(self.source))[: self.samples]
+            return self.source.take(np.sort(rows))
+        return self.source
+
+    @cached_property
+    def frame(self) -> Frame:
+        """World ↔ unit; a continued fit keeps the frame of its start."""
+        return self.start.frame if self.start is not None else Frame.around(self.cloud.points)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The cloud in the unit box, with a signed distance if the recipe is taught by one."""
+        points = self.frame.to_unit(self.cloud.points)
+        oracle = self._oracle(points) if RECIPES[self.plan.recipe].needs_distance else None
+        return Evidence(points, self.cloud.normals, oracle)
+
+    def _oracle(self, points: np.ndarray[Any, Any]) -> Oracle:
+        if isinstance(self.source, Mesh):
+            unit = Mesh(self.frame.to_unit(self.source.vertices).astype(np.float64), self.source.faces)
+            return MeshDistance(unit).signed
+        assert self.cloud.normals is not None  # the plan refused clouds without
+        return PointDistance(points, self.cloud.normals)
+
+    def _network(self, recipe: Recipe) -> nn.Module:
+        if self.start is not None:
+            return copy.deepcopy(self.start.network)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return recipe.network(self.evidence, self.plan.size)
+
+    # The work --------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Progress]:
+        if self._average is not None:
+            raise RuntimeError("a Fit can be iterated once; make another to fit again")
+        yield self._progress(None, 0.0, "preparing")
+        self.on_stage("preparing")
+        recipe = RECIPES[self.plan.recipe]
+        self._settle_resolution()
+        yield self._progress(None, 0.0, "preparing")
+        device = torch.device(self.plan.device)
+        network = self._network(recipe).to(device)
+        sampler = recipe.sampler(self.evidence, network, self.plan.size, self.plan.seed, device)
+        self.on_stage("fitting")
+        yield from self._descend(recipe, network, sampler)
+
+    def _descend(self, recipe: Recipe, network: nn.Module, sampler: Sampler) -> Iterator[Progress]:
+        objective: Objective = recipe.objective
+        if self.evidence.normals is None:
+            objective = objective.without(*recipe.normal_terms)
+        budget = Budget(self._budget_steps, self.plan.seconds, self.began)
+        average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
+        losses = lambda progress: objective(At.of(network, sampler.batch()), progress)  # noqa: E731
+        thin = max(1, -(-self.plan.steps // HISTORY))
+        parameters = list(network.parameters())
+        for step in descend(losses, parameters, budget=budget, rate=self.plan.size.rate, clip=recipe.clip):
+            self.step = step.number
+            average.update(step)
+            progress = self._progress(step, step.progress, "fitting")
+            if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
+                self._remember(progress)
+            yield progress
+
+    def _settle_resolution(self) -> None:
+        if self._fixed_resolution:
+            return
+        area = len(self.evidence.points) * self.evidence.spacing**2
+        self.plan = replace(self.plan, resolution=resolution_for(area, self.plan.resolution))
+
+    def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
+        seconds = time.perf_counter() - self.began
+        left = seconds * (1 - fraction) / fraction if fraction > 0.02 else None
+        return Progress(stage, self.step, self.plan.steps, fraction, seconds, left, step)
+
+    def _remember(self, progress: Progress) -> None:
+        if len(self.history["step"]) >= 2 * HISTORY:  # a time budget ran longer than foreseen: keep every other entry
+            self.history = {name: values[::2] for name, values in self.history.items()}
+        self.history["step"].append(progress.step)
+        self.history["loss"].append(progress.loss)
+        for name, value in progress.terms.items():
+            self.history.setdefault(name, [float("nan")] * (len(self.history["step"]) - 1)).append(value)
+
+    @property
+    def sdf(self) -> NeuralSDF:
+        """The best shape so far: an independent copy, on the fit's device.
+
+        Raises:
+            InputError: no step has been taken yet, and there is no start to fall back on.
+        """
+        if self._average is None or self.step == 0:
+            if self.start is not None:
+                return self.start
+            raise InputError("The fit has not taken a step yet.", "Give it more time.")
+        network = self._average.result().eval()
+        box = Box.around(self.evidence.points.astype(np.float64))
+        return NeuralSDF(network, self.frame, box, self._info())
+
+    def _info(self) -> dict[str, Any]:
+        before = 0 if self.start is None else int(self.start.info.get("steps", 0))
+        return {
+            "recipe": self.plan.recipe,
+            "reason": self.plan.reason,
+            "input_kind": self.plan.input_kind,
+            "preset": self.plan.preset,
+            "steps": before + self.step,
+            "resolution": self.plan.resolution,
+            "seed": self.plan.seed,
+            "version": __version__,
+        }

@@ -1,0 +1,40 @@
+"""Activations that know their own derivative, which is what forward-mode differentiation needs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Softplus(nn.Module):
+    """log(1 + exp(βz)) / β. A large β is nearly ReLU, but smooth, so that gradients can be fitted (IGR)."""
+
+    def __init__(self, beta: float = 100.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.softplus(z, self.beta)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.beta * z)
+
+
+class Sine(nn.Module):
+    """sin(ωz), with ω a property of the layer (Sitzmann et al. 2020, sec. 3.2)."""
+
+    def __init__(self, omega: float = 30.0) -> None:
+        super().__init__()
+        self.omega = omega
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sin(self.omega * z)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return self.omega * torch.cos(self.omega * z)
+
+
+def push(linear: nn.Linear, activation: Softplus | Sine, h: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """One layer on values (N, I) and tangents (K, N, I) → (N, O) and (K, N, O)."""
+    z = linear(h)
+    return activation(z), activation.derivative(z) * (tangents @ linear.weight.T)

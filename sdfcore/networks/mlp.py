@@ -1,0 +1,67 @@
+"""The multilayer perceptron of IGR and DeepSDF: softplus, input skip, geometric initialisation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Softplus, push
+
+
+class MLP(nn.Module):
+    """Softplus MLP whose untrained field is roughly the signed distance to a sphere.
+
+    Source: geometric initialisation, Atzmon & Lipman 2020 (SAL), theorem 1; skip connection, Park et al. 2019 (DeepSDF).
+
+    Args:
+        width, depth: units of a hidden layer, number of hidden layers.
+        skip: hidden layer that is given the input again (the joined vector is divided by √2), or 0 for none.
+        beta: sharpness of the softplus.
+        radius: of the initial sphere, unit box.
+    """
+
+    kind: ClassVar[str] = "mlp"
+
+    def __init__(
+        self, width: int = 256, depth: int = 8, skip: int = 4, beta: float = 100.0, radius: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {"width": width, "depth": depth, "skip": skip, "beta": beta, "radius": radius}
+        self.skip = skip
+        self.activation = Softplus(beta)
+        sizes = [3] + [width] * depth
+        outs = [width - 3 if i + 1 == skip else width for i in range(depth)]
+        self.layers = nn.ModuleList(nn.Linear(sizes[i], outs[i]) for i in range(depth))
+        self.last = nn.Linear(width, 1)
+        self._initialise(radius)
+
+    @torch.no_grad()
+    def _initialise(self, radius: float) -> None:
+        for i, layer in enumerate(self.layers):
+            layer.bias.zero_()
+            layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
+            if i and i == self.skip:
+                layer.weight[:, -3:] = 0.0  # the sphere must come from the deep part alone
+        self.last.weight.normal_(math.sqrt(math.pi / self.last.in_features), 1e-4)
+        self.last.bias.fill_(-radius)
+
+    def _joined(self, i: int, h: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([h, x], dim=-1) / math.sqrt(2) if i and i == self.skip else h
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(N, 3) → (N,)"""
+        h = points
+        for i, layer in enumerate(self.layers):
+            h = self.activation(layer(self._joined(i, h, points)))
+        return self.last(h)[:, 0]
+
+    def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
+        h, tangents = points, directions
+        for i, layer in enumerate(self.layers):
+            h, tangents = self._joined(i, h, points), self._joined(i, tangents, directions)
+            h, tangents = push(layer, self.activation, h, tangents)
+        return self.last(h)[:, 0], tangents @ self.last.weight[0]

@@ -1,0 +1,50 @@
+"""SIREN: sine activations with the initialisation that keeps them well scaled at any depth."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Sine, push
+
+
+class Siren(nn.Module):
+    """Sine network (Sitzmann et al. 2020). ``depth`` counts sine layers, the first included.
+
+    Args:
+        width, depth: units of a layer, number of sine layers.
+        omega: ω₀ of every layer (sec. 3.2 and supplement 1.5: 30).
+    """
+
+    kind: ClassVar[str] = "siren"
+
+    def __init__(self, width: int = 256, depth: int = 4, omega: float = 30.0) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {"width": width, "depth": depth, "omega": omega}
+        self.activation = Sine(omega)
+        self.layers = nn.ModuleList(nn.Linear(width if i else 3, width) for i in range(depth))
+        self.last = nn.Linear(width, 1)
+        self._initialise(omega)
+
+    @torch.no_grad()
+    def _initialise(self, omega: float) -> None:
+        for i, layer in enumerate([*self.layers, self.last]):
+            bound = math.sqrt(6 / layer.in_features) / omega if i else 1 / layer.in_features  # supplement 1.5
+            layer.weight.uniform_(-bound, bound)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(N, 3) → (N,)"""
+        h = points
+        for layer in self.layers:
+            h = self.activation(layer(h))
+        return self.last(h)[:, 0]
+
+    def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
+        h, tangents = points, directions
+        for layer in self.layers:
+            h, tangents = push(layer, self.activation, h, tangents)
+        return self.last(h)[:, 0], tangents @ self.last.weight[0]

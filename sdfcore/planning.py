@@ -1,0 +1,178 @@
+"""What a fit will do and why: the recipe chosen for the input, its size, the device, the resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import InputError, NoNormalsError
+from .geometry import Mesh, PointCloud
+from .presets import PRESETS
+from .recipe import Recipe, Size
+from .recipes import RECIPES
+from .surfaces import Diagnosis, diagnose
+
+Source = Mesh | PointCloud
+
+CLEAR = 0.9  # from this share of samples with a clear winding number on, a dirty mesh's sign is trusted
+FEWEST_POINTS = 20  # fewer say nothing of a surface
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decisions of one fit, made before it starts.
+
+    ``reason`` is one sentence for people; ``input_kind`` is clean mesh, dirty mesh, oriented points or unoriented points.
+    ``resolution`` is cells along the longest side.
+    """
+
+    recipe: str
+    reason: str
+    input_kind: str
+    preset: str
+    size: Size
+    steps: int
+    seconds: float | None
+    resolution: int
+    device: str
+    seed: int
+
+
+def devices() -> list[tuple[str, str]]:
+    """(id, name) of what can be computed on, the processor last."""
+    found = []
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        if kind is not None:
+            module = torch.get_device_module(kind)
+            for index in range(torch.accelerator.device_count()):
+                name = module.get_device_name(index) if hasattr(module, "get_device_name") else kind.type
+                found.append((f"{kind.type}:{index}" if index else kind.type, str(name)))
+    return [*found, ("cpu", f"processor, {torch.get_num_threads()} threads")]
+
+
+def device_named(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the first of :func:`devices`.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    known = [key for key, _ in devices()]
+    if name == "auto":
+        return torch.device(known[0])
+    if name not in known:
+        raise InputError(f"There is no device {name!r} here.", f"Choose one of: auto, {', '.join(known)}.")
+    return torch.device(name)
+
+
+def input_kind(source: Source) -> tuple[str, Diagnosis | None]:
+    """What the input is, and the diagnosis of a mesh."""
+    if isinstance(source, PointCloud):
+        return ("unoriented points" if source.normals is None else "oriented points"), None
+    found = diagnose(source)
+    return ("clean mesh" if found.watertight and found.clarity >= CLEAR else "dirty mesh"), found
+
+
+def choose(source: Source) -> tuple[str, str]:
+    """The recipe for ``source`` and the reason for it, in one sentence."""
+    kind, found = input_kind(source)
+    return _chosen(kind, found)
+
+
+def _chosen(kind: str, found: Diagnosis | None) -> tuple[str, str]:
+    if kind == "unoriented points":
+        return "igr", "The points have no normals, so inside and outside must be found: IGR does that."
+    if kind == "oriented points":
+        return "distance", "The points have normals, which give signed distances by winding number."
+    if kind == "clean mesh" or found is None:
+        return "distance", "The mesh is closed, so its exact signed distance is the best teacher."
+    flaws = _flaws(found)
+    if found.clarity >= CLEAR:
+        return "distance", f"The mesh {flaws}, but its winding number still tells inside from outside."
+    return (
+        "distance",
+        f"The mesh {flaws}; the winding number decides inside from outside, roughly where parts are open.",
+    )
+
+
+def _flaws(found: Diagnosis) -> str:
+    named = [
+        (found.boundary_edges, "open edges"),
+        (found.nonmanifold_edges, "non-manifold edges"),
+        (found.duplicate_faces, "doubled faces"),
+        (found.degenerate_faces, "faces without area"),
+    ]
+    parts = [f"{count} {name}" for count, name in named if count]
+    return f"has {', '.join(parts)}" if parts else "overlaps itself"
+
+
+def plan(
+    source: Source,
+    *,
+    recipe: str = "auto",
+    preset: str = "balanced",
+    steps: int | None = None,
+    seconds: float | None = None,
+    resolution: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Plan:
+    """Decide everything about a fit of ``source``.
+
+    A time budget without a step budget lets the steps run as far as the time goes.
+    Raises:
+        InputError: unknown names, too few points, numbers out of range. NoNormalsError: the recipe needs normals.
+    """
+    _check(source, recipe, preset, steps, seconds)
+    kind, found = input_kind(source)
+    name, reason = _chosen(kind, found) if recipe == "auto" else (recipe, "You chose it.")
+    chosen = RECIPES[name]
+    if chosen.needs_normals and kind == "unoriented points":
+        fit_without = ", ".join(r.name for r in RECIPES.values() if not r.needs_normals)
+        raise NoNormalsError(
+            f"{chosen.title} needs normals and the points have none.", f"Choose one of: {fit_without}."
+        )
+    size = chosen.sizes[preset]
+    return Plan(
+        recipe=name,
+        reason=reason,
+        input_kind=kind,
+        preset=preset,
+        size=size,
+        steps=steps or size.steps,
+        seconds=seconds,
+        resolution=resolution or PRESETS[preset].resolution,
+        device=str(device_named(device)),
+        seed=seed,
+    )
+
+
+def _check(source: Source, recipe: str, preset: str, steps: int | None, seconds: float | None) -> None:
+    if recipe != "auto" and recipe not in RECIPES:
+        raise InputError(f"There is no recipe {recipe!r}.", f"Choose one of: auto, {', '.join(RECIPES)}.")
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset {preset!r}.", f"Choose one of: {', '.join(PRESETS)}.")
+    if steps is not None and steps < 1:
+        raise InputError(f"{steps} steps are none.", "Give at least 1.")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"{seconds} seconds are none.", "Give a time above 0.")
+    if isinstance(source, PointCloud) and len(source) < FEWEST_POINTS:
+        raise InputError(
+            f"{len(source)} points say too little of a surface; at least {FEWEST_POINTS} are needed.",
+            "Give a denser scan, or a mesh with faces.",
+        )
+
+
+def resolution_for(area: float, preset_resolution: int) -> int:
+    """The preset's resolution, raised for shapes of little surface (thin ones), so that they get as many vertices.
+
+    Args:
+        area: of the surface in the unit box. 4 is that of a compact shape; at most four times finer.
+    """
+    finer = float(np.clip(np.sqrt(4.0 / max(area, 1e-9)), 1.0, 4.0))
+    return int(round(preset_resolution * finer / 8)) * 8
+
+
+__all__ = ["Plan", "Recipe", "Source", "choose", "device_named", "devices", "input_kind", "plan", "resolution_for"]

@@ -1,0 +1,54 @@
+"""What a method is: network, objective, sampler and sizes, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .objectives import Objective
+from .sampling import Evidence, Sampler
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds a feature grid."""
+
+    width: int
+    depth: int
+    steps: int
+    batch: int
+    rate: float
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One method of the field.
+
+    Args:
+        name, title, source, summary: for people; ``source`` names the paper.
+        needs_normals: refuses points without normals.
+        needs_distance: is taught by the signed distance of the mesh or of the oriented points.
+        network: (evidence, size) → untrained network.
+        sampler: (evidence, network, size, seed, device) → batches.
+        objective: the weighted terms.
+        sizes: by preset name.
+        normal_terms: names of the terms that read normals; left out where there are none.
+        clip: largest norm of the gradient of the loss, or ``None``.
+    """
+
+    name: str
+    title: str
+    source: str
+    summary: str
+    network: Callable[[Evidence, Size], nn.Module]
+    sampler: Callable[[Evidence, nn.Module, Size, int, torch.device], Sampler]
+    objective: Objective
+    sizes: Mapping[str, Size]
+    needs_normals: bool = False
+    needs_distance: bool = False
+    normal_terms: tuple[str, ...] = ()
+    clip: float | None = None

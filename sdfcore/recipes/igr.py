@@ -1,0 +1,41 @@
+"""IGR: implicit geometric regularisation (Gropp et al., ICML 2020).
+
+|f| on the points, ∇f along the normals where there are any, and the eikonal equation elsewhere; the sphere of the
+geometric initialisation decides inside from outside when there are no normals.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..networks import MLP
+from ..objectives import Objective, eikonal, manifold, normals
+from ..recipe import Recipe, Size
+from ..sampling import Evidence, NearAndUniform, Sampler
+
+
+def _network(evidence: Evidence, size: Size) -> nn.Module:
+    return MLP(size.width, size.depth, skip=size.depth // 2)
+
+
+def _sampler(evidence: Evidence, network: nn.Module, size: Size, seed: int, device: torch.device) -> Sampler:
+    return NearAndUniform(evidence, size.batch, seed, device)
+
+
+RECIPE = Recipe(
+    name="igr",
+    title="IGR",
+    source="Gropp, Yariv, Haim, Atzmon, Lipman: Implicit Geometric Regularization for Learning Shapes, ICML 2020",
+    summary="smooth surface through points, with or without normals; closes holes, slow on fine detail",
+    network=_network,
+    sampler=_sampler,
+    # weights τ = 1, λ = 0.1 of sec. 5
+    objective=Objective({"manifold": (1.0, manifold), "normals": (1.0, normals), "eikonal": (0.1, eikonal)}),
+    sizes={
+        "draft": Size(width=128, depth=4, steps=1200, batch=1024, rate=2e-3),
+        "balanced": Size(width=256, depth=6, steps=3000, batch=1536, rate=1e-3),
+        "fine": Size(width=512, depth=8, steps=20000, batch=4096, rate=5e-4),  # the published width and depth
+    },
+    normal_terms=("normals",),
+)

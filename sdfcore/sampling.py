@@ -1,0 +1,202 @@
+"""What a fit knows of its surface, and the batches drawn from it. Everything here is in the unit box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from .errors import NoNormalsError
+from .geometry import Array
+from .oracles import Oracle
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Points of the surface, what is known of their normals, and a signed distance where one can be had.
+
+    Args:
+        points: (N, 3) float32; normals: (N, 3) float32 outward, or ``None``.
+        oracle: (M, 3) → (M,) signed distance, negative inside, or ``None``.
+    """
+
+    points: Array
+    normals: Array | None
+    oracle: Oracle | None
+
+    @cached_property
+    def spacing(self) -> float:
+        """Typical distance between neighbouring points: √(area per point), from 8 neighbours of some points."""
+        some = self.points[np.random.default_rng(0).permutation(len(self.points))[:4000]]
+        count = min(9, len(self.points))
+        gap, _ = cKDTree(self.points).query(some, k=count, workers=-1)
+        radius = gap.reshape(len(some), count)[:, -1]
+        return float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1))))
+
+    def neighbour_distance(self, k: int) -> Array:
+        """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""
+        count = min(k + 1, len(self.points))
+        gap, _ = cKDTree(self.points).query(self.points, k=[count], workers=-1)
+        return np.asarray(gap[:, 0], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Points of one step. ``None`` stands for what the sampler does not give."""
+
+    surface: Tensor
+    space: Tensor
+    normals: Tensor | None = None
+    directions: Tensor | None = None
+    distances: Tensor | None = None
+
+    @property
+    def known_normals(self) -> Tensor:
+        """(S, 3) of the surface points."""
+        if self.normals is None:
+            raise NoNormalsError(
+                "The objective reads normals and the points have none.", "Choose a recipe without normals."
+            )
+        return self.normals
+
+    @property
+    def known_directions(self) -> Tensor:
+        """(S, 3) random unit vectors, one per surface point."""
+        if self.directions is None:
+            raise ValueError("this sampler draws no directions")
+        return self.directions
+
+    @property
+    def known_distances(self) -> Tensor:
+        """(M,) signed distance of the points in space."""
+        if self.distances is None:
+            raise ValueError("this sampler knows no distances")
+        return self.distances
+
+
+class Sampler(Protocol):
+    """Draws the batches of one fit; seeded when made."""
+
+    def batch(self) -> Batch: ...
+
+
+class _Drawing:
+    """What all samplers share: the surface on its device and one random generator, on the processor for repeatability."""
+
+    def __init__(self, evidence: Evidence, seed: int, device: torch.device) -> None:
+        self.device = device
+        self.generator = torch.Generator().manual_seed(seed)
+        self.points = tensor(evidence.points, device)
+        self.normals = None if evidence.normals is None else tensor(evidence.normals, device)
+
+    def rows(self, count: int, total: int) -> Tensor:
+        return torch.randint(total, (count,), generator=self.generator).to(self.device)
+
+    def gauss(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator).to(self.device)
+
+    def uniform(self, count: int, half: float) -> Tensor:
+        return ((torch.rand((count, 3), generator=self.generator) * 2 - 1) * half).to(self.device)
+
+    def surface(self, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        rows = self.rows(count, len(self.points))
+        return self.points[rows], None if self.normals is None else self.normals[rows], rows
+
+
+def tensor(values: Array, device: torch.device) -> Tensor:
+    return torch.tensor(np.ascontiguousarray(values, dtype=np.float32), device=device)
+
+
+class NearAndUniform:
+    """IGR's batches: surface points; the same moved by a Gaussian of their 50th neighbour's distance; some uniform ones.
+
+    Source: Gropp et al. 2020, sec. 5 and its supplement: one uniform point for eight near ones. The neighbour distance is
+    taken from positions alone (the published code mixes the normals in).
+    """
+
+    def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.1) -> None:
+        self.drawing = _Drawing(evidence, seed, device)
+        self.count, self.half = count, half
+        self.sigma = tensor(evidence.neighbour_distance(50), device)
+
+    def batch(self) -> Batch:
+        points, normals, rows = self.drawing.surface(self.count)
+        near = points + self.drawing.gauss(self.count, 3) * self.sigma[rows, None]
+        space = torch.cat([near, self.drawing.uniform(self.count // 8, self.half)])
+        return Batch(points, space, normals)
+
+
+class HalfUniform:
+    """SIREN's batches: half on the surface, half uniform in the box. Source: Sitzmann et al. 2020, supplement 3."""
+
+    def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.0) -> None:
+        self.drawing = _Drawing(evidence, seed, device)
+        self.count, self.half = count, half
+
+    def batch(self) -> Batch:
+        points, normals, _ = self.drawing.surface(self.count)
+        return Batch(points, self.drawing.uniform(self.count, self.half), normals)
+
+
+class Labelled:
+    """Surface points, and points round the surface whose signed distance an oracle has said beforehand.
+
+    Three pools, labelled once: points moved off the surface by log-uniform Gaussians from one spacing to ``far`` (thin
+    parts see short moves, open space long ones); points even over the cells of sparse grids, so that every node is
+    taught; points uniform in the box. Far queries are dear, so the last pool is small.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        count: int,
+        seed: int,
+        device: torch.device,
+        *,
+        cells: Sequence[tuple[float, Array]] = (),
+        pool: int = 200_000,
+        far: float = 0.08,
+    ) -> None:
+        if evidence.oracle is None:
+            raise ValueError("labelled samples need evidence with an oracle")
+        self.drawing = _Drawing(evidence, seed, device)
+        self.count = count
+        rng = np.random.default_rng(seed)
+        near = np.concatenate([_moved(evidence, pool, far, rng), *_within(cells, pool // 2, rng)])
+        wide = rng.uniform(-1, 1, (max(pool // 7, 1000), 3))
+        self.near, self.near_distances = self._labelled(near, evidence.oracle)
+        self.wide, self.wide_distances = self._labelled(wide, evidence.oracle)
+
+    def _labelled(self, points: Array, oracle: Oracle) -> tuple[Tensor, Tensor]:
+        device = self.drawing.device
+        return tensor(points, device), tensor(oracle(points), device)
+
+    def batch(self) -> Batch:
+        points, normals, _ = self.drawing.surface(self.count)
+        a = self.drawing.rows(self.count, len(self.near))
+        b = self.drawing.rows(self.count // 4, len(self.wide))
+        directions = torch.nn.functional.normalize(self.drawing.gauss(self.count, 3), dim=1)
+        space = torch.cat([self.near[a], self.wide[b]])
+        distances = torch.cat([self.near_distances[a], self.wide_distances[b]])
+        return Batch(points, space, normals, directions, distances)
+
+
+def _moved(evidence: Evidence, count: int, far: float, rng: np.random.Generator) -> Array:
+    low = np.log(min(evidence.spacing, far / 2))
+    sigma = np.exp(rng.uniform(low, np.log(far), (count, 1)))
+    return evidence.points[rng.integers(0, len(evidence.points), count)] + rng.normal(size=(count, 3)) * sigma
+
+
+def _within(cells: Sequence[tuple[float, Array]], count: int, rng: np.random.Generator) -> list[Array]:
+    """Points even over boxes of side 2·size round the given nodes, the same number for every grid."""
+    parts = []
+    for size, nodes in cells:
+        rows = rng.integers(0, len(nodes), count // len(cells))
+        parts.append(nodes[rows] + rng.uniform(-size, size, (len(rows), 3)))
+    return parts
