@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,8 +169,13 @@ def status() -> str:
     """One line about the worker."""
     held = runtime()
     if held.known and held.jobs.backend is None and held.jobs.problem is None and held.jobs.queue == []:
-        return f"Backend: resting · torch {held.known.get('torch', '?')}"
-    return held.jobs.status
+        return f"Backend: resting · torch {_short(held.known.get('torch', '?'))}"
+    return _short(held.jobs.status)
+
+
+def _short(version: str) -> str:
+    """Without a build's own suffix: torch 2.13.0+cpu is torch 2.13.0."""
+    return re.sub(r"\+\S+", "", version)
 
 
 def connect() -> engine.Transport:

@@ -52,14 +52,14 @@ def progress_text(job: Job) -> str:
     """Step, loss and time left of a running job, as far as they are known."""
     told = job.progress
     parts = []
-    if told.get("steps") and told.get("stage") == "fitting":
+    if told.get("step") and told.get("stage") == "fitting":
         parts.append(f"{told.get('step', 0)}/{told['steps']}")
         if told.get("loss") is not None:
             parts.append(f"loss {told['loss']:.3g}")
         if told.get("seconds_left") is not None:
             parts.append(f"{told['seconds_left']:.0f} s left")
     else:
-        parts.append(str(told.get("stage") or "waiting for the backend").capitalize())
+        parts.append(str(told.get("stage") or "preparing").capitalize() + "…")
     return ", ".join(parts)
 
 

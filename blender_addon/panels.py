@@ -170,8 +170,12 @@ def _draw_jobs(layout: Layout) -> None:
             _draw_running(box, job)
         else:
             row = box.row(align=True)
-            row.label(text=f"{job.title}: waiting", icon="TIME")
+            row.label(text=f"{job.title}: waiting{_for_what(held.jobs)}", icon="TIME")
             row.operator("sdf.cancel", text="", icon="X").job = job.id
+
+
+def _for_what(jobs: Any) -> str:
+    return "" if jobs.backend is not None else " for the backend"
 
 
 def _draw_running(layout: Layout, job: Job) -> None:
