@@ -208,6 +208,30 @@ class SDF_OT_cancel(_OnJob):
         return {"FINISHED"}
 
 
+class SDF_OT_toggle_source(bpy.types.Operator):
+    bl_idname = "sdf.toggle_source"
+    bl_label = "Show or Hide Source"
+    bl_description = "Show or hide the object that this result was made from: both in one place flicker"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        result = results.of(context.active_object)
+        source = None if result is None else results.source_of(result)
+        if source is None or context.view_layer.objects.get(source.name) is None:
+            cls.poll_message_set("The object it was made from is not in this view layer")
+            return False
+        return True
+
+    def execute(self, context: Context) -> Outcome:
+        result = results.of(context.active_object)
+        source = results.source_of(result)
+        source.hide_set(source.visible_get())
+        if source.hide_get() and context.view_layer.objects.active == source:
+            context.view_layer.objects.active = result
+        return {"FINISHED"}
+
+
 class SDF_OT_apply_result(bpy.types.Operator):
     bl_idname = "sdf.apply_result"
     bl_label = "Fit SDF"  # the name of the undo step
@@ -236,7 +260,15 @@ class SDF_OT_apply_result(bpy.types.Operator):
         return {"FINISHED"}
 
 
-_CLASSES = (SDF_OT_fit, SDF_OT_continue_fit, SDF_OT_remesh, SDF_OT_stop, SDF_OT_cancel, SDF_OT_apply_result)
+_CLASSES = (
+    SDF_OT_fit,
+    SDF_OT_continue_fit,
+    SDF_OT_remesh,
+    SDF_OT_stop,
+    SDF_OT_cancel,
+    SDF_OT_toggle_source,
+    SDF_OT_apply_result,
+)
 
 
 def register() -> None:

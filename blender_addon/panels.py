@@ -62,6 +62,7 @@ class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.5
         row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
+        layout.prop(settings, "hide_source", text="Hide Source When Done")
         _draw_jobs(layout)
         _draw_notice(layout, letters(context))
 
@@ -92,7 +93,6 @@ class SDF_PT_advanced(_SdfPanel, bpy.types.Panel):
         column.prop(settings, "device")
         column = layout.column(heading="Source", align=True)
         column.prop(settings, "use_modifiers")
-        column.prop(settings, "hide_source", text="Hide When Done")
         column.prop(settings, "show_preview")
 
 
@@ -107,7 +107,12 @@ class SDF_PT_result(_SdfPanel, bpy.types.Panel):
     def draw(self, context: Context) -> None:
         layout, settings = self.layout, context.scene.sdf
         result = results.of(context.active_object)
-        layout.label(text=result.name, icon="OUTLINER_OB_MESH")
+        row = layout.row(align=True)
+        row.label(text=result.name, icon="OUTLINER_OB_MESH")
+        source = results.source_of(result)
+        if source is not None:
+            hidden = not source.visible_get()
+            row.operator("sdf.toggle_source", text="Source", icon="HIDE_ON" if hidden else "HIDE_OFF")
         _draw_figures(layout, result)
         layout.use_property_split = True
         layout.use_property_decorate = False

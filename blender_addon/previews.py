@@ -17,7 +17,6 @@ from ..sdfcore.protocol import Message
 from . import meshes, results
 
 OWNER = "sdf_preview"  # id of the job it belongs to
-_COLOUR = (0.25, 0.65, 1.0, 1.0)
 
 
 def show(job: str, target: results.Target, message: Message, context: Any) -> Any:
@@ -41,7 +40,7 @@ def _make(job: str, target: results.Target, context: Any) -> Any:
     refreshed = results.by_uid(bpy.data.objects, target.result)
     obj.matrix_world = Matrix(target.matrix.tolist()) if refreshed is None else refreshed.matrix_world
     obj.hide_select = obj.hide_render = True
-    obj.color = _COLOUR
+    obj.show_in_front = True  # it nearly coincides with its source, and both would flicker through each other
     scene = results.by_uid(bpy.data.scenes, target.scene) or context.scene
     scene.collection.objects.link(obj)
     return obj

@@ -143,6 +143,17 @@ def test_the_source_can_be_hidden(worker):
     assert obj.hide_get()
 
 
+def test_the_source_is_shown_and_hidden_by_a_button(worker):
+    obj = add_monkey()
+    with pytest.raises(RuntimeError, match="not in this view layer"):
+        bpy.ops.sdf.toggle_source()
+    bpy.ops.sdf.fit()
+    for hidden in (True, False):
+        assert bpy.ops.sdf.toggle_source() == {"FINISHED"}
+        assert obj.hide_get() is hidden
+        assert bpy.data.objects["Suzanne.sdf"].visible_get()
+
+
 def test_each_selected_object_is_fitted_and_one_failure_spares_the_others(worker):
     worker.fail = {"bad"}
     for name in ("first", "bad", "last"):

@@ -61,7 +61,7 @@ def test_before_a_fit(worker):
     add_cube()
     main = draw(panels.SDF_PT_fit)
     assert main.texts("label")[0] == "Backend: not started"
-    assert main.texts("prop") == ["recipe", "preset"]
+    assert main.texts("prop") == ["recipe", "preset", "Hide Source When Done"]
     assert "Fit SDF" in main.texts("operator")
     assert not main.texts("progress")
     assert not panels.SDF_PT_result.poll(bpy.context)
@@ -97,10 +97,11 @@ def test_after_a_fit(worker):
     assert panels.SDF_PT_result.poll(bpy.context)
     shown = draw(panels.SDF_PT_result)
     labels = shown.texts("label")
+    assert labels[0] == "Cube.sdf"
     figures = dict(zip(labels[1::2], labels[2::2], strict=False))
     assert (figures["Vertices"], figures["Chamfer"], figures["Hausdorff"]) == ("8", "1.2 mm", "3.4 cm")
     assert (figures["Watertight"], figures["Recipe"], figures["Steps"]) == ("yes", "distance, draft", "10")
-    assert shown.texts("operator") == ["sdf.remesh", "sdf.continue_fit"]
+    assert shown.texts("operator") == ["Source", "sdf.remesh", "sdf.continue_fit"]
 
 
 def test_what_is_not_known_is_not_shown(worker):
