@@ -235,12 +235,44 @@ def test_refining_puts_vertices_on_the_surface_without_changing_faces() -> None:
     assert errors[3] <= NEAREST * 2 / 40 * 1.01
 
 
-def test_gradient_of_zero_falls_back_to_the_faces() -> None:
-    mesh = extract(lambda points: torch.sign(points.norm(dim=-1) - 0.5) + 0 * points.sum(dim=-1), CUBE, 48)
+SILENT: dict[str, Field] = {
+    "flat": lambda points: torch.sign(points.norm(dim=-1) - 0.5) + 0 * points.sum(dim=-1),
+    "numpy": lambda points: torch.from_numpy(np.linalg.norm(points.detach().numpy(), axis=1) - 0.5),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_field_without_a_gradient_takes_the_normals_of_the_faces(name: str) -> None:
+    mesh = extract(SILENT[name], CUBE, 48)
     assert_closed(mesh)
     normals = mesh.normals
     assert normals is not None
     assert ((normals * mesh.vertices).sum(axis=1) / np.linalg.norm(mesh.vertices, axis=1)).min() > 0.5
+
+
+def test_field_may_bring_its_own_gradient() -> None:
+    class Own:
+        def __call__(self, points: torch.Tensor) -> torch.Tensor:
+            return sphere()(points)
+
+        def value_and_gradient(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self(points), torch.tensor([0.0, 0.0, 2.0]).expand(len(points), 3)
+
+    normals = extract(Own(), CUBE, 32).normals
+    assert normals is not None
+    np.testing.assert_array_equal(normals, np.tile([0.0, 0.0, 1.0], (len(normals), 1)))
+
+
+def test_noise_is_closed_too() -> None:
+    """Every node's sign is a coin toss: all cases of marching cubes, the ambiguous ones included."""
+
+    def noise(points: torch.Tensor) -> torch.Tensor:
+        waves = torch.sin(points.double() @ torch.tensor([[12.9898], [78.233], [37.719]], dtype=torch.float64) * 4000)
+        return (waves[:, 0] * 43758.5453).frac().float()
+
+    mesh = extract(noise, CUBE, 40, refine=2)
+    assert len(mesh.faces) > 40**3 * 2
+    assert_closed(mesh)
 
 
 @pytest.mark.parametrize(("level", "side"), [(2.0, "above"), (-0.75, "below")])
