@@ -62,7 +62,7 @@ class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.5
         row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
-        layout.prop(settings, "hide_source", text="Hide Source When Done")
+        layout.prop(settings, "hide_source", text="Hide Source")
         _draw_jobs(layout)
         _draw_notice(layout, letters(context))
 

@@ -25,14 +25,13 @@ def _devices(_self: Any, _context: Context | None) -> list[choices.Item]:
 
 
 def _voxel_size(self: SDFSettings) -> float:
-    longest = sizes.longest_side(bpy.context.object)
-    return longest / self.cells if longest else 0.0
+    return sizes.voxel(bpy.context.object, self.cells)
 
 
 def _set_voxel_size(self: SDFSettings, value: float) -> None:
-    longest = sizes.longest_side(bpy.context.object)
-    if longest and value > 0:
-        self.resolution = min(max(round(longest / value), 16), 2048)
+    wanted = sizes.cells(bpy.context.object, value)
+    if wanted:
+        self.resolution = min(max(wanted, 16), 2048)
 
 
 class SDFSettings(bpy.types.PropertyGroup):

@@ -10,6 +10,9 @@ import numpy as np
 _areas: dict[tuple[Any, ...], float] = {}
 _KEPT = 64
 
+# The box that is meshed is the object's, grown by a twentieth of its longest side on both ends.
+_GROWN = 1.1
+
 # Share of its bounding box's surface that a common object has (a ball has 0.52).
 _AREA_OF_BOX = 0.6
 
@@ -50,12 +53,20 @@ def area(obj: Any) -> float:
     return _areas[key]
 
 
-def expected_vertices(obj: Any, cells: int) -> int:
+def voxel(obj: Any, cells: int) -> float:
+    """Edge of one cell in world units; 0 where the object has no size."""
+    return longest_side(obj) * _GROWN / cells if cells else 0.0
+
+
+def cells(obj: Any, edge: float) -> int:
+    """The resolution whose cells have this ``edge``; 0 where the object has no size."""
+    return round(longest_side(obj) * _GROWN / edge) if edge > 0 else 0
+
+
+def expected_vertices(obj: Any, resolution: int) -> int:
     """Vertices of marching cubes: one for each grid edge that crosses the surface, 3/2 per cell face of area."""
-    side = longest_side(obj)
-    if not side or not cells:
-        return 0
-    return round(1.5 * area(obj) * (cells / side) ** 2)
+    edge = voxel(obj, resolution)
+    return round(1.5 * area(obj) / edge**2) if edge else 0
 
 
 def count(value: float) -> str:

@@ -61,7 +61,7 @@ def test_before_a_fit(worker):
     add_cube()
     main = draw(panels.SDF_PT_fit)
     assert main.texts("label")[0] == "Backend: not started"
-    assert main.texts("prop") == ["recipe", "preset", "Hide Source When Done"]
+    assert main.texts("prop") == ["recipe", "preset", "Hide Source"]
     assert "Fit SDF" in main.texts("operator")
     assert not main.texts("progress")
     assert not panels.SDF_PT_result.poll(bpy.context)
@@ -148,20 +148,20 @@ def test_voxel_size_and_resolution_are_two_views_of_one_setting(addon):
     bpy.context.view_layer.update()
     settings = bpy.context.scene.sdf
     settings.resolution = 60
-    assert settings.voxel_size == pytest.approx(6 / 60)
-    settings.voxel_size = 0.05
+    assert settings.voxel_size == pytest.approx(6.6 / 60)
+    settings.voxel_size = 0.055
     assert settings.resolution == 120
 
 
 def test_expected_vertices_are_what_marching_cubes_makes(addon):
-    # A cube of side 2 aligned with the grid, 50 cells: 6 sides of 50 x 50 cells, one vertex for each edge that crosses.
+    # A cube of side 2, 55 cells along its box of 2.2: 6 sides of 50 x 50 cells, one vertex for each edge that crosses.
     # The estimate is for surfaces of all directions: 1.5 per cell face, so half as many again.
     obj = add_cube()
     bpy.context.view_layer.update()
-    assert sizes.expected_vertices(obj, 50) == pytest.approx(1.5 * 6 * 50 * 50, rel=0.01)
+    assert sizes.expected_vertices(obj, 55) == pytest.approx(1.5 * 6 * 50 * 50, rel=0.01)
     obj.scale = (2, 2, 2)
     bpy.context.view_layer.update()
-    assert sizes.expected_vertices(obj, 50) == pytest.approx(1.5 * 6 * 50 * 50, rel=0.01)
+    assert sizes.expected_vertices(obj, 55) == pytest.approx(1.5 * 6 * 50 * 50, rel=0.01)
 
 
 def test_preferences_page_draws(addon):
