@@ -18,7 +18,7 @@ Losses = Callable[[float], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after ``steps``, or ``seconds`` after ``started`` (a ``time.perf_counter`` value), whichever is first."""
+    """When to stop: after ``steps``, or ``seconds`` after ``started`` (of ``time.perf_counter``), what comes first."""
 
     steps: int | None
     seconds: float | None = None

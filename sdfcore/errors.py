@@ -33,8 +33,7 @@ class SdfError(Exception):
     @property
     def line(self) -> str:
         """Message and hint as the one line a person reads."""
-        text = " ".join(f"{self.message} {self.hint}".split())
-        return text
+        return " ".join(f"{self.message} {self.hint}".split())
 
 
 class InputError(SdfError):

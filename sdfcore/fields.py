@@ -51,8 +51,8 @@ def offset(inner: Field, distance: float) -> Field:
 def value_and_gradient(of: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     """Value (N,) and gradient (N, 3) of any field.
 
-    A network that has a ``pushforward`` (forward-mode derivatives) uses it; others go through autograd. Both results can
-    be differentiated again with respect to the network's weights.
+    A network that has a ``pushforward`` (forward-mode derivatives) uses it; others go through autograd. Both results
+    can be differentiated again with respect to the network's weights.
     """
     own = getattr(of, "value_and_gradient", None)
     if own is not None:
@@ -96,7 +96,7 @@ class Jet:
         return self._both[1]
 
     def along(self, directions: Tensor) -> Tensor:
-        """(N,) derivative along ``directions`` (N, 3): a third of a gradient's price where the field can push forward."""
+        """(N,) derivative along ``directions`` (N, 3): a third of a gradient's price if the field can push forward."""
         pushforward = getattr(self.field, "pushforward", None)
         if pushforward is None or "_both" in self.__dict__:
             return (self.gradient * directions).sum(dim=-1)

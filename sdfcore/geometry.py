@@ -43,7 +43,8 @@ def _rows(values: ArrayLike, name: str, count: int | None = None) -> Array:
     bad = ~np.isfinite(array).all(axis=1)
     if bad.any():
         raise InputError(
-            f"{name} hold {int(bad.sum())} rows of {len(array)} that are not finite numbers (first: row {int(bad.argmax())}).",
+            f"{name} hold {int(bad.sum())} rows of {len(array)} that are not finite numbers "
+            f"(first: row {int(bad.argmax())}).",
             "Delete those points, or clean the mesh first.",
         )
     return array
@@ -55,7 +56,8 @@ def _points(values: ArrayLike, name: str) -> Array:
         raise EmptyInputError(f"There are no {name}.", "Select an object or a file that has some.")
     if float(np.abs(array).max()) > _LARGEST:
         raise InputError(
-            f"{name} reach {float(np.abs(array).max()):.3g}, beyond the largest size that can be computed with ({_LARGEST:.0e}).",
+            f"{name} reach {float(np.abs(array).max()):.3g}, beyond the largest size that can be computed with "
+            f"({_LARGEST:.0e}).",
             "Scale the object down.",
         )
     return array
@@ -113,7 +115,7 @@ class PointCloud:
 
     def take(self, rows: Array) -> PointCloud:
         """The points at ``rows`` (integers or a mask), with their normals and colours."""
-        pick = lambda a: None if a is None else a[rows]  # noqa: E731
+        pick = lambda a: None if a is None else a[rows]
         return PointCloud(self.points[rows], pick(self.normals), pick(self.colours))
 
 
@@ -143,7 +145,9 @@ class Mesh:
         if faces.size == 0:
             raise EmptyInputError("The mesh has no faces.", "Give a surface, or fit its vertices as points.")
         if faces.ndim != 2 or faces.shape[1] != 3 or not np.issubdtype(faces.dtype, np.integer):
-            raise InputError(f"faces are {faces.dtype} of shape {faces.shape}; integers (F, 3) are needed.", "Triangulate the mesh.")
+            raise InputError(
+                f"faces are {faces.dtype} of shape {faces.shape}; integers (F, 3) are needed.", "Triangulate the mesh."
+            )
         if faces.min() < 0 or faces.max() >= len(vertices):
             raise InputError(
                 f"faces name vertices {int(faces.min())} to {int(faces.max())} of a mesh with {len(vertices)}.",
@@ -194,7 +198,9 @@ class Box:
     def __post_init__(self) -> None:
         lower, upper = (np.asarray(v, dtype=np.float64).reshape(-1) for v in (self.lower, self.upper))
         if lower.shape != (3,) or upper.shape != (3,) or not np.isfinite([lower, upper]).all() or (upper < lower).any():
-            raise InputError(f"A box from {lower} to {upper} is none.", "Give lower and upper corners, three finite numbers each.")
+            raise InputError(
+                f"A box from {lower} to {upper} is none.", "Give lower and upper corners, three finite numbers each."
+            )
         object.__setattr__(self, "lower", _frozen(lower))
         object.__setattr__(self, "upper", _frozen(upper))
 
@@ -223,7 +229,7 @@ class Box:
 
     def contains(self, points: Array) -> Array:
         """(N,) bool, borders included."""
-        return ((points >= self.lower) & (points <= self.upper)).all(axis=1)
+        return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +246,9 @@ class Frame:
         centre = np.asarray(self.centre, dtype=np.float64).reshape(-1)
         scale = float(self.scale)
         if centre.shape != (3,) or not np.isfinite(centre).all() or not np.isfinite(scale) or scale <= 0:
-            raise InputError(f"A frame with centre {centre} and scale {scale} is none.", "Give a centre and a positive scale.")
+            raise InputError(
+                f"A frame with centre {centre} and scale {scale} is none.", "Give a centre and a positive scale."
+            )
         object.__setattr__(self, "centre", _frozen(centre))
         object.__setattr__(self, "scale", scale)
 
@@ -254,7 +262,9 @@ class Frame:
         box = Box.around(np.asarray(points, dtype=np.float64))
         half = float(box.size.max()) / 2
         if not half > 1e-30 + 1e-12 * float(np.abs(box.centre).max()):
-            raise InputError("All points lie at one place.", "Give a shape that has a size; apply or undo a zero scale.")
+            raise InputError(
+                "All points lie at one place.", "Give a shape that has a size; apply or undo a zero scale."
+            )
         return cls(box.centre, half / (1.0 - margin))
 
     def to_unit(self, points: Array) -> Array:

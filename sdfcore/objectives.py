@@ -89,15 +89,15 @@ def alignment(at: At) -> Tensor:
 
 
 def off_surface(at: At) -> Tensor:
-    """Mean exp(-100 |f|) off the surface: punishes zeros away from the data. Source: Sitzmann et al. 2020, eq. (6), ψ."""
+    """Mean exp(-100 |f|) off the surface: punishes zeros away from the data. Source: Sitzmann et al. 2020, eq. (6)."""
     return torch.exp(-100 * at.space.value.abs()).mean()
 
 
 def clamped_distance(delta: float = 0.1) -> Term:
     """Mean |clamp(f, δ) - clamp(d, δ)| off the surface. Source: Park et al. 2019 (DeepSDF), eq. (4), δ = 0.1.
 
-    As published the clamp kills the gradient where |f| > δ; a sign that is wrong out there is then never mended, so f is
-    clamped only on the side it should be on.
+    As published the clamp kills the gradient where |f| > δ; a sign that is wrong out there is then never mended, so f
+    is clamped only on the side it should be on.
     """
 
     def term(at: At) -> Tensor:
@@ -112,7 +112,8 @@ def clamped_distance(delta: float = 0.1) -> Term:
 def relative_distance(floor: float = 0.02) -> Term:
     """Mean |f - d| · floor / (|d| + floor): exact near the surface, roughly right far away.
 
-    Source: ours, after the relative error of Müller et al. 2022 (instant-ngp, MAPE); in units of distance near the surface.
+    Source: ours, after the relative error of Müller et al. 2022 (instant-ngp, MAPE); in units of distance near the
+    surface.
     """
 
     def term(at: At) -> Tensor:

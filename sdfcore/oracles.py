@@ -16,33 +16,38 @@ Oracle = Callable[[Array], Array]
 class PointDistance:
     """Signed distance (N,) to the surface that oriented points suggest, negative inside.
 
-    Farther than two spacings: the distance to the nearest point, with the sign of the points' winding number (Barill et al.
-    2018), which does not mind holes, noise, or some wrong normals. Nearer, where winding numbers are rough and the nearest
-    point is a poor foot: the distance to the neighbours' tangent planes, averaged (implicit moving least squares, Kolluri
-    2005), unless the neighbours' normals disagree, as on thin sheets and at sharp edges.
+    Farther than two spacings: the distance to the nearest point, with the sign of the points' winding number (Barill et
+    al. 2018), which does not mind holes, noise, or some wrong normals. Nearer, where winding numbers are rough and the
+    nearest point is a poor foot: the distance to the neighbours' tangent planes, averaged (implicit moving least
+    squares, Kolluri 2005), unless the neighbours' normals disagree, as on thin sheets and at sharp edges.
 
     Args:
         points (N, 3), normals (N, 3): unit box, outward, float64 or float32.
+        inside: (M, 3) → (M,) bool, where something better than the points' own winding number knows.
     """
 
     neighbours = 6
 
-    def __init__(self, points: Array, normals: Array) -> None:
+    def __init__(self, points: Array, normals: Array, inside: Oracle | None = None) -> None:
         self.points = np.asarray(points, dtype=np.float64)
         self.normals = np.asarray(normals, dtype=np.float64)
         areas = point_areas(self.points, self.normals)
         self.spacing = np.sqrt(np.maximum(areas, 1e-16))
         self.tree = cKDTree(self.points)
-        self.winding = PointWinding(self.points, self.normals, areas)
+        self.inside = inside or self._by_winding(PointWinding(self.points, self.normals, areas))
+
+    @staticmethod
+    def _by_winding(winding: PointWinding) -> Oracle:
+        return lambda queries: winding(queries) > 0.5
 
     def __call__(self, queries: Array) -> Array:
         """(M, 3) → (M,)"""
         q = np.asarray(queries, dtype=np.float64)
         count = min(self.neighbours, len(self.points))
         gap, near = self.tree.query(q, k=count, workers=-1)
-        gap, near = gap.reshape(len(q), count), near.reshape(len(q), count)
+        gap, near = np.reshape(gap, (len(q), count)), np.reshape(near, (len(q), count))
         reach = self.spacing[near[:, 0]]
-        signed = np.where(self.winding(q) > 0.5, -gap[:, 0], gap[:, 0])
+        signed = np.where(self.inside(q), -gap[:, 0], gap[:, 0])
         normals = self.normals[near]
         agree = (np.einsum("nki,ni->nk", normals, normals[:, 0]) > 0.3).all(axis=1)
         planes = (gap[:, 0] < 2 * reach) & agree

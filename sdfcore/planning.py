@@ -24,8 +24,8 @@ FEWEST_POINTS = 20  # fewer say nothing of a surface
 class Plan:
     """The decisions of one fit, made before it starts.
 
-    ``reason`` is one sentence for people; ``input_kind`` is clean mesh, dirty mesh, oriented points or unoriented points.
-    ``resolution`` is cells along the longest side.
+    ``reason`` is one sentence for people; ``input_kind`` is clean mesh, dirty mesh, oriented points or unoriented
+    points. ``resolution`` is cells along the longest side.
     """
 
     recipe: str
@@ -172,7 +172,7 @@ def resolution_for(area: float, preset_resolution: int) -> int:
         area: of the surface in the unit box. 4 is that of a compact shape; at most four times finer.
     """
     finer = float(np.clip(np.sqrt(4.0 / max(area, 1e-9)), 1.0, 4.0))
-    return int(round(preset_resolution * finer / 8)) * 8
+    return round(preset_resolution * finer / 8) * 8
 
 
 __all__ = ["Plan", "Recipe", "Source", "choose", "device_named", "devices", "input_kind", "plan", "resolution_for"]

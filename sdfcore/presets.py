@@ -1,4 +1,4 @@
-"""How much effort a fit may cost. Steps and resolution by name; recipes add the sizes of their networks. No torch here."""
+"""How much effort a fit may cost: steps and resolution by name; recipes add the sizes of networks. No torch here."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .sampling import Evidence, Sampler
 
 @dataclass(frozen=True)
 class Size:
-    """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds a feature grid."""
+    """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds the grids."""
 
     width: int
     depth: int

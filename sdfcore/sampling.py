@@ -36,14 +36,14 @@ class Evidence:
         some = self.points[np.random.default_rng(0).permutation(len(self.points))[:4000]]
         count = min(9, len(self.points))
         gap, _ = cKDTree(self.points).query(some, k=count, workers=-1)
-        radius = gap.reshape(len(some), count)[:, -1]
+        radius = np.reshape(gap, (len(some), count))[:, -1]
         return float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1))))
 
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""
         count = min(k + 1, len(self.points))
         gap, _ = cKDTree(self.points).query(self.points, k=[count], workers=-1)
-        return np.asarray(gap[:, 0], dtype=np.float32)
+        return np.asarray(gap, dtype=np.float32)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Sampler(Protocol):
 
 
 class _Drawing:
-    """What all samplers share: the surface on its device and one random generator, on the processor for repeatability."""
+    """What all samplers share: the surface on its device and one random generator, on the CPU for repeatability."""
 
     def __init__(self, evidence: Evidence, seed: int, device: torch.device) -> None:
         self.device = device
@@ -114,10 +114,10 @@ def tensor(values: Array, device: torch.device) -> Tensor:
 
 
 class NearAndUniform:
-    """IGR's batches: surface points; the same moved by a Gaussian of their 50th neighbour's distance; some uniform ones.
+    """IGR's batches: surface points; these moved by a Gaussian of their 50th neighbour's distance; some uniform ones.
 
-    Source: Gropp et al. 2020, sec. 5 and its supplement: one uniform point for eight near ones. The neighbour distance is
-    taken from positions alone (the published code mixes the normals in).
+    Source: Gropp et al. 2020, sec. 5 and its supplement: one uniform point for eight near ones. The neighbour distance
+    is taken from positions alone (the published code mixes the normals in).
     """
 
     def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.1) -> None:

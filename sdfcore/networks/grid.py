@@ -3,8 +3,8 @@
 Coarse grids fill the box; finer ones hold nodes only in the cells near the data, so capacity goes where detail is and
 the cost grows with the surface, not with the volume. Where a grid has no node its feature is zero, and trilinear
 weights make it fade to that: the field is continuous everywhere.
-Source: multi-resolution feature grids, Müller et al. 2022 (instant-ngp); sparse ones round the surface, Takikawa et al. 2021
-(NGLOD). Stored densely by block here instead of hashed: no collisions, and the file lists the nodes.
+Source: multi-resolution feature grids, Müller et al. 2022 (instant-ngp); sparse ones round the surface, Takikawa et al.
+2021 (NGLOD). Stored densely by block here instead of hashed: no collisions, and the file lists the nodes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..geometry import Array
-from .layers import Softplus, push
+from .layers import Softplus, linears, push
 
 _BLOCK = 8  # nodes along a block of the index: small enough to stay sparse, large enough to keep its table short
 
@@ -132,7 +132,7 @@ class FeatureGrid(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:
-        for layer in self.layers:
+        for layer in linears(self.layers):
             layer.bias.zero_()
             layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
         self.last.weight.normal_(math.sqrt(math.pi / self.last.in_features), 1e-4)
@@ -184,7 +184,7 @@ class FeatureGrid(nn.Module):
         rows, sides = self._corners(points)
         features = self._gather(rows, _outer(sides[..., 0, :], sides[..., 1, :], sides[..., 2, :]))
         h = torch.cat([points, features], dim=1)
-        for layer in self.layers:
+        for layer in linears(self.layers):
             h = self.activation(layer(h))
         return (self.last(h) + self.linear(features))[:, 0]
 
@@ -202,7 +202,7 @@ class FeatureGrid(nn.Module):
             pushed.append(self._gather(rows, weights))
         along = torch.stack(pushed)
         h, tangents = torch.cat([points, features], dim=1), torch.cat([directions, along], dim=2)
-        for layer in self.layers:
+        for layer in linears(self.layers):
             h, tangents = push(layer, self.activation, h, tangents)
         value = (self.last(h) + self.linear(features))[:, 0]
         return value, tangents @ self.last.weight[0] + along @ self.linear.weight[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,11 @@ class Sine(nn.Module):
 
     def derivative(self, z: Tensor) -> Tensor:
         return self.omega * torch.cos(self.omega * z)
+
+
+def linears(layers: nn.ModuleList) -> list[nn.Linear]:
+    """The layers under the type they were made with."""
+    return cast(list[nn.Linear], list(layers))
 
 
 def push(linear: nn.Linear, activation: Softplus | Sine, h: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:

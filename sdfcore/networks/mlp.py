@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import Softplus, push
+from .layers import Softplus, linears, push
 
 
 class MLP(nn.Module):
     """Softplus MLP whose untrained field is roughly the signed distance to a sphere.
 
-    Source: geometric initialisation, Atzmon & Lipman 2020 (SAL), theorem 1; skip connection, Park et al. 2019 (DeepSDF).
+    Source: geometric initialisation, Atzmon & Lipman 2020 (SAL), theorem 1; skip connection, Park et al. 2019
+    (DeepSDF).
 
     Args:
         width, depth: units of a hidden layer, number of hidden layers.
@@ -40,7 +41,7 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(linears(self.layers)):
             layer.bias.zero_()
             layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
             if i and i == self.skip:
@@ -54,14 +55,14 @@ class MLP(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         h = points
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(linears(self.layers)):
             h = self.activation(layer(self._joined(i, h, points)))
         return self.last(h)[:, 0]
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         h, tangents = points, directions
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(linears(self.layers)):
             h, tangents = self._joined(i, h, points), self._joined(i, tangents, directions)
             h, tangents = push(layer, self.activation, h, tangents)
         return self.last(h)[:, 0], tangents @ self.last.weight[0]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import Sine, push
+from .layers import Sine, linears, push
 
 
 class Siren(nn.Module):
@@ -31,20 +31,20 @@ class Siren(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, omega: float) -> None:
-        for i, layer in enumerate([*self.layers, self.last]):
+        for i, layer in enumerate([*linears(self.layers), self.last]):
             bound = math.sqrt(6 / layer.in_features) / omega if i else 1 / layer.in_features  # supplement 1.5
             layer.weight.uniform_(-bound, bound)
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         h = points
-        for layer in self.layers:
+        for layer in linears(self.layers):
             h = self.activation(layer(h))
         return self.last(h)[:, 0]
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         h, tangents = points, directions
-        for layer in self.layers:
+        for layer in linears(self.layers):
             h, tangents = push(layer, self.activation, h, tangents)
         return self.last(h)[:, 0], tangents @ self.last.weight[0]

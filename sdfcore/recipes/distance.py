@@ -1,10 +1,11 @@
 """Distance: supervised by the signed distance that the input itself gives.
 
 A mesh gives exact distances with the sign of its winding number; oriented points give distances to their tangent planes
-near by and to themselves farther off, with the sign of the points' winding number. The field is taught |f| and normals on
-the surface and those distances round it, so there is nothing to discover: no stray sheets, and few steps.
-Sources: supervision by distance, Park et al. 2019 (DeepSDF), whose clamped loss keeps the sign right everywhere; sign from
-winding numbers, Barill et al. 2018; sparse feature grids, Takikawa et al. 2021 (NGLOD) and Müller et al. 2022 (instant-ngp).
+near by and to themselves farther off, with the sign of the points' winding number. The field is taught |f| and normals
+on the surface and those distances round it, so there is nothing to discover: no stray sheets, and few steps.
+Sources: supervision by distance, Park et al. 2019 (DeepSDF), whose clamped loss keeps the sign right everywhere; sign
+from winding numbers, Barill et al. 2018; sparse feature grids, Takikawa et al. 2021 (NGLOD) and Müller et al. 2022
+(instant-ngp).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _COARSEST, _DENSE = 8, 16
 
 
 def levels(evidence: Evidence, nodes: int) -> list[int]:
-    """Grids, each twice as fine as the one before; the finest has about ``nodes`` nodes and no cell below the spacing."""
+    """Grids, each twice as fine as the last; the finest has about ``nodes`` nodes and no cell below the spacing."""
     area = len(evidence.points) * evidence.spacing**2
     side = max(evidence.spacing, np.sqrt(_NODES_PER_CELL * area / nodes))
     finest = float(np.clip(2 / side, 2 * _COARSEST, 1200))
