@@ -37,7 +37,9 @@ def commands() -> None:
 @click.argument("source", metavar="INPUT", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
 @click.option("--recipe", default="auto", show_default=True, help="How to fit; 'sdfcore recipes' lists them.")
-@click.option("--preset", default="balanced", show_default=True, help="Effort: draft, balanced or fine.")
+@click.option(
+    "--preset", help="Effort: draft, balanced or fine.  [default: balanced; draft where --seconds are fewer than 40]"
+)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Be back by then, everything included.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps, instead of the preset's.")
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the preset's.")

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from .fitting import Fit
 
 # What comes after the extraction, in seconds on two CPU cores.
-_REPORT_SECONDS = 3.0
+_REPORT_SECONDS = 2.0
 _PICTURE_SECONDS = 3.0
 _WRITING_SECONDS = 0.7
+_BALANCED_FROM = 40.0  # seconds: in fewer, balanced spends too large a share on its preparation
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FitCommand:
     source: Path
     output: Path
     recipe: str
-    preset: str
+    preset: str | None
     seconds: float | None
     steps: int | None
     resolution: int | None
@@ -50,6 +51,12 @@ class FitCommand:
     report: Path | None
     pictures: Path | None
     quiet: bool
+
+    @property
+    def effort(self) -> str:
+        """The preset's name."""
+        hurried = self.seconds is not None and self.seconds < _BALANCED_FROM
+        return self.preset or ("draft" if hurried else "balanced")
 
     def run(self) -> None:
         self._check()
@@ -70,7 +77,7 @@ class FitCommand:
         fit = Fit(
             source,
             recipe=self.recipe,
-            preset=self.preset,
+            preset=self.effort,
             steps=self.steps,
             seconds=deadline.training_seconds(),
             resolution=deadline.resolution,
@@ -87,8 +94,8 @@ class FitCommand:
             raise InputError("--seconds and --steps are both given.", "Choose one of the two.")
         if not math.isfinite(self.level):
             raise InputError(f"--level {self.level} is no distance.", "Give a finite number, in world units.")
-        if self.preset not in PRESETS:
-            raise InputError(f"There is no preset {self.preset!r}.", f"Choose one of: {', '.join(PRESETS)}.")
+        if self.effort not in PRESETS:
+            raise InputError(f"There is no preset {self.effort!r}.", f"Choose one of: {', '.join(PRESETS)}.")
         check_mesh_output(self.output)
         if self.save is not None:
             check_output(self.save, ".safetensors")
@@ -103,7 +110,7 @@ class FitCommand:
     def _deadline(self) -> Deadline:
         afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (self.report is not None or self.pictures is not None)
         afterwards += _PICTURE_SECONDS * (self.pictures is not None)
-        cells = PRESETS[self.preset].resolution
+        cells = PRESETS[self.effort].resolution
         return Deadline(self.seconds, self.resolution, cells, afterwards, seconds_since_start)
 
     def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> None:
@@ -131,7 +138,8 @@ class FitCommand:
 
         stages.enter("measuring")
         # An offset surface is meant to lie elsewhere: its distance from the source says nothing about the fit.
-        comparison = metrics.compare(mesh, fit.source) if self.level == 0.0 else None
+        samples = 100_000 if self.seconds is None else 30_000
+        comparison = metrics.compare(mesh, fit.source, samples=samples) if self.level == 0.0 else None
         gradient = gradient_statistics(sdf, seed=self.seed)
 
         def report(seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -167,9 +175,9 @@ def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:
                 if not said:  # not before the input has proved usable: an error is the only line then
                     screen.say(f"{fit.plan.recipe}: {fit.plan.reason}")
                     said = True
+                deadline.measure(fit)
                 if interrupt.asked or deadline.left() <= 0.0:
                     break
-                deadline.measure(fit)
     return interrupt.asked
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Seconds of extraction at resolution 256 on two cores: only a first guess, for the schedule of the learning rate;
 # the extraction is measured during the fit.
-_EXTRACTION_AT_256 = 3.0
+_EXTRACTION_AT_256 = 2.0
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
 _SMALLER = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 
@@ -62,6 +62,7 @@ class Deadline:
     _asked: bool = field(init=False)
     _at_256: float = field(init=False, default=_EXTRACTION_AT_256)
     _extraction: float = field(init=False)
+    _known: bool = field(init=False, default=False)
     _measured: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Deadline:
     def _settle(self, wanted: int) -> None:
         """Chooses the resolution and foresees the extraction's time."""
         if self.seconds is not None and not self._asked:
-            share = _EXTRACTION_SHARE * self.seconds
+            share = min(_EXTRACTION_SHARE * self.seconds, self.seconds - self.clock() - self.afterwards)
             affordable = [r for r in (wanted, *_SMALLER) if r <= wanted and self._cost(r) <= share]
             taken = affordable[0] if affordable else min(_SMALLER[-1], wanted)
             self.resolution = None if taken == wanted else taken
@@ -95,10 +96,12 @@ class Deadline:
         """Replaces guesses by what is known: the fit's resolution and, a third of the way, the extraction's time."""
         if self.seconds is None:
             return
+        known, self._known = self._known, True
         if not self._measured and self.clock() >= self.seconds / 3:
             from .extraction import estimate_seconds
 
             resolution = self.resolution or fit.plan.resolution
             self._at_256 = estimate_seconds(fit.sdf, resolution) * (256 / resolution) ** 2
-            self._measured = True
-        self._settle(fit.plan.resolution)
+            self._measured, known = True, False
+        if not known:
+            self._settle(fit.plan.resolution)

@@ -23,6 +23,10 @@ def deadline(seconds: float | None, resolution: int | None = None, preset: int =
     return Deadline(seconds, resolution, preset, 1.0, clock or Clock())
 
 
+def fit(resolution: int) -> Any:
+    return SimpleNamespace(sdf=None, plan=SimpleNamespace(resolution=resolution))
+
+
 def test_stages_add_up_to_the_total() -> None:
     clock = Clock()
     watch = Stopwatch("starting", clock)
@@ -41,21 +45,61 @@ def test_a_stopwatch_of_its_own_counts_from_now() -> None:
     assert list(watch.finish()) == ["preparing", "total"]
 
 
+def chosen(limit: Deadline, preset: int = 256) -> int:
+    return limit.resolution or preset
+
+
 def test_a_short_time_takes_a_coarser_surface() -> None:
-    resolutions = [deadline(seconds).resolution for seconds in (0.1, 3, 10, 60, 600)]
-    assert resolutions == sorted(resolutions)  # type: ignore[type-var]
+    resolutions = [chosen(deadline(seconds)) for seconds in (0.1, 3, 10, 60, 600)]
+    assert resolutions == sorted(resolutions)
     assert resolutions[0] == 32
-    assert 32 < resolutions[1] < 256  # type: ignore[operator]
+    assert 32 < resolutions[1] < 256
     assert resolutions[-1] == 256
 
 
+def test_where_time_allows_the_fit_chooses_its_resolution() -> None:
+    assert deadline(600, preset=100).resolution is None
+
+
 def test_never_finer_than_the_preset() -> None:
-    assert deadline(600, preset=100).resolution == 100
-    assert deadline(0.01, preset=16).resolution == 16
+    assert chosen(deadline(0.01, preset=16), 16) == 16
 
 
 def test_what_was_asked_for_is_not_changed() -> None:
-    assert deadline(1, resolution=300, preset=128).resolution == 300
+    limit = deadline(1, resolution=300, preset=128)
+    limit.measure(fit(resolution=1024))
+    assert limit.resolution == 300
+
+
+@pytest.fixture(autouse=True)
+def quick_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "estimate_seconds", lambda sdf, resolution: 3.0 * (resolution / 256) ** 2)
+
+
+def test_a_fit_that_wants_more_than_time_allows_is_meshed_coarser() -> None:
+    limit = deadline(30)
+    assert limit.resolution is None
+    limit.measure(fit(resolution=1024))
+    assert limit.resolution is not None
+    assert 256 <= limit.resolution < 1024
+
+
+def test_time_lost_before_the_first_step_is_saved_at_the_mesh() -> None:
+    clock = Clock()
+    limit = deadline(20, clock=clock)
+    clock.now = 18.0
+    limit.measure(fit(resolution=256))
+    assert chosen(limit) <= 128
+
+
+def test_the_resolution_does_not_change_as_time_runs_out() -> None:
+    clock = Clock()
+    limit = deadline(20, resolution=None, preset=128, clock=clock)
+    limit.measure(fit(resolution=128))
+    limit._measured = True
+    clock.now = 19.5
+    limit.measure(fit(resolution=128))
+    assert chosen(limit, 128) == 128
 
 
 def test_without_a_promise_there_is_no_end() -> None:
@@ -86,11 +130,10 @@ def test_the_extraction_s_time_is_measured_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(extraction, "estimate_seconds", estimate)
     clock = Clock()
     limit = deadline(30, resolution=64, clock=clock)
-    fit: Any = SimpleNamespace(sdf=None, plan=SimpleNamespace(resolution=256))
-    limit.measure(fit)
+    limit.measure(fit(256))
     assert asked == []
     clock.now = 15.0
-    limit.measure(fit)
-    limit.measure(fit)
+    limit.measure(fit(256))
+    limit.measure(fit(256))
     assert asked == [64]
     assert limit.left() == pytest.approx(30 - 15 - 9 - 1)
