@@ -19,12 +19,13 @@ from .errors import InputError
 from .fields import NeuralSDF
 from .geometry import Box, Frame, Mesh, PointCloud
 from .objectives import At, Objective
-from .oracles import Oracle, PointDistance
+from .oracles import PointDistance
 from .planning import Plan, Source, plan, resolution_for
 from .recipe import Recipe
 from .recipes import RECIPES
 from .sampling import Evidence, Sampler
-from .surfaces import MeshDistance, outward, sample_surface
+from .solids import survey
+from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
 HISTORY = 500  # entries kept of the loss curve
@@ -127,17 +128,17 @@ class Fit:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The cloud in the unit box, with a signed distance if the recipe is taught by one."""
+        """The surface in the unit box: of a mesh, what bounds its solid; with a signed distance if the recipe needs one."""
         points = self.frame.to_unit(self.cloud.points)
-        oracle = self._oracle(points) if RECIPES[self.plan.recipe].needs_distance else None
-        return Evidence(points, self.cloud.normals, oracle)
-
-    def _oracle(self, points: np.ndarray[Any, Any]) -> Oracle:
         if isinstance(self.source, Mesh):
+            assert self.cloud.normals is not None  # samples of faces have normals
             unit = Mesh(self.frame.to_unit(self.source.vertices).astype(np.float64), self.source.faces)
-            return MeshDistance(unit).signed
-        assert self.cloud.normals is not None  # the plan refused clouds without
-        return PointDistance(points, self.cloud.normals)
+            found = survey(unit, points, self.cloud.normals)
+            if found.note:
+                self.plan = replace(self.plan, reason=f"{self.plan.reason} {found.note}")
+            return Evidence(found.points, found.normals, found.oracle)
+        taught = RECIPES[self.plan.recipe].needs_distance and self.cloud.normals is not None
+        return Evidence(points, self.cloud.normals, PointDistance(points, self.cloud.normals) if taught else None)
 
     def _network(self, recipe: Recipe) -> nn.Module:
         if self.start is not None:
@@ -168,7 +169,7 @@ class Fit:
             objective = objective.without(*recipe.normal_terms)
         budget = Budget(self._budget_steps, self.plan.seconds, self.began)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
-        losses = lambda progress: objective(At.of(network, sampler.batch()), progress)  # noqa: E731
+        losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
         for step in descend(losses, parameters, budget=budget, rate=self.plan.size.rate, clip=recipe.clip):

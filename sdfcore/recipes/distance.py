@@ -21,7 +21,7 @@ from ..recipe import Recipe, Size
 from ..sampling import Evidence, Labelled, Sampler
 
 _NODES_PER_CELL = 5.4  # nodes of the finest grid per square of its side on the surface, measured on five shapes
-_COARSEST, _DENSE = 8, 16
+_COARSEST, _DENSE = 8, 24
 
 
 def levels(evidence: Evidence, nodes: int) -> list[int]:
