@@ -6,6 +6,7 @@ Values are negative inside. The lattice has cubic cells, ``resolution`` of them 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def extract(
         )
     grid = Grid.over(box, resolution, cap)
     meter = _Meter(on_progress)
-    sampler = _Sampler(field, level, chunk, _device(field, device))
+    sampler = _Sampler(field, level, chunk, _device(field, device), meter.again)
     cells, corners = find(grid, sampler.values, search or Search(), meter.span(0.0, 0.8))
     if not ((corners < 0).any(axis=0) & (np.isfinite(corners) & (corners >= 0)).any(axis=0)).any():  # at most cap
         raise _no_surface(level, sampler)
@@ -121,7 +122,7 @@ def estimate_seconds(sdf: NeuralSDF, resolution: int) -> float:
     except NoSurfaceError:
         vertices = 1.5 * resolution**2  # as of a cube half the size of the box
     points = np.random.default_rng(0).uniform(box.lower, box.upper, (1 << 15, 3))
-    sampler = _Sampler(sdf.network, 0.0, 1 << 14, sdf.device)
+    sampler = _Sampler(sdf.network, 0.0, 1 << 14, sdf.device, lambda: None)
     started = time.perf_counter()
     sampler.values(points)
     each = (time.perf_counter() - started) / len(points)
@@ -145,6 +146,10 @@ class _Meter:
         if self._on_progress is not None:
             self._on_progress(self._highest)
 
+    def again(self) -> None:
+        """The same fraction once more, so that a long stage can be stopped within."""
+        self(self._highest)
+
     def span(self, start: float, end: float) -> Progress:
         return lambda fraction: self(start + (end - start) * fraction)
 
@@ -152,13 +157,17 @@ class _Meter:
 class _Sampler:
     """``field - level`` at numpy points, chunk by chunk; remembers the field's range."""
 
-    def __init__(self, field: Field, level: float, chunk: int, device: torch.device | str) -> None:
-        self._field, self._level, self._chunk, self._device = field, level, chunk, device
+    def __init__(
+        self, field: Field, level: float, chunk: int, device: torch.device | str, tick: Callable[[], None]
+    ) -> None:
+        self._field, self._level, self._chunk, self._device, self._tick = field, level, chunk, device, tick
         self.minimum, self.maximum = float("inf"), float("-inf")
 
-    def _chunks(self, positions: Array) -> list[torch.Tensor]:
+    def _chunks(self, positions: Array) -> Iterator[torch.Tensor]:
         points = torch.from_numpy(np.ascontiguousarray(positions, np.float32))
-        return [part.to(self._device) for part in points.split(self._chunk)]
+        for part in points.split(self._chunk):
+            self._tick()
+            yield part.to(self._device)
 
     def values(self, positions: Array) -> Array:
         """(N,) float32 at ``positions`` (N, 3).

@@ -300,12 +300,21 @@ def test_grid_that_is_none_is_refused(box: Box, resolution: int) -> None:
         extract(sphere(), box, resolution)
 
 
-def test_progress_never_falls_and_ends_at_one() -> None:
+def test_progress_never_falls_and_comes_before_every_call_of_the_field() -> None:
     seen: list[float] = []
-    extract(Sines(0), CUBE, 128, refine=1, on_progress=seen.append)
+    calls: list[int] = []
+    waves = Sines(0)
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        calls.append(len(seen))
+        return waves(points)
+
+    extract(field, CUBE, 128, refine=1, on_progress=seen.append)
     assert seen == sorted(seen)
+    assert seen[0] == 0.0
     assert seen[-1] == 1.0
-    assert len(seen) > 10
+    assert len(set(seen)) > 10
+    assert len(set(calls)) == len(calls), "an extraction can be stopped between any two calls"
 
 
 def test_progress_can_stop_the_extraction() -> None:
@@ -372,7 +381,7 @@ def test_estimate_is_of_the_right_size(resolution: int) -> None:
     estimate = estimate_seconds(Slow(), resolution)
     started = time.perf_counter()
     extract_sdf(Slow(), resolution=resolution)
-    assert 0.5 < estimate / (time.perf_counter() - started) < 3
+    assert 0.2 < estimate / (time.perf_counter() - started) < 4  # other work on the machine slows both, not equally
 
 
 MEMORY = """
