@@ -117,21 +117,34 @@ class Average:
         weight = max(0.02, 1 / (1 + step.number / 4))
         for mean, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(now, weight)
+        if step.number == 1:
+            self.best_state = self._state()  # something to fall back on if the very next steps diverge
         if step.number % self.keep_every == 0:
             self._keep(step.loss)
 
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.mean.state_dict().items()}
+
     def _keep(self, loss: float) -> None:
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and _finite(self.mean)):
             return
         self.smoothed = loss if math.isnan(self.smoothed) else 0.8 * self.smoothed + 0.2 * loss
         if self.smoothed <= self.best:
             self.best = self.smoothed
-            self.best_state = {name: value.clone() for name, value in self.mean.state_dict().items()}
+            self.best_state = self._state()
 
     def result(self) -> nn.Module:
-        """A copy of the network with the mean weights, or with the best ones when the loss has since risen by half."""
+        """A copy of the network with the mean weights; with the best ones if the loss has since risen by half.
+
+        A finite loss can have a gradient that is not, so the last weights before a divergence may be no numbers: then
+        too the best ones are given.
+        """
         found = copy.deepcopy(self.mean)
-        worse = not math.isfinite(self.smoothed) or self.smoothed > 1.5 * self.best
+        worse = self.smoothed > 1.5 * self.best or not _finite(found)
         if self.best_state is not None and worse:
             found.load_state_dict(self.best_state)
         return found
+
+
+def _finite(network: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in network.parameters())

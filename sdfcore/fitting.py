@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from .fields import NeuralSDF
 from .geometry import Box, Frame, Mesh, PointCloud
 from .objectives import At, Objective
 from .oracles import PointDistance
-from .planning import Plan, Source, plan, resolution_for
+from .planning import Plan, Source, check_number, plan, resolution_for
 from .recipe import Recipe
 from .recipes import RECIPES
 from .sampling import Evidence, Sampler
@@ -90,6 +91,8 @@ class Fit:
         self.source = source
         self.start = start
         self.samples = samples
+        if samples is not None:
+            check_number(samples, "samples")
         self.on_stage = on_stage or (lambda stage: None)
         if start is not None and recipe == "auto":
             recipe = str(start.info.get("recipe", "auto"))
@@ -108,18 +111,21 @@ class Fit:
         self.step = 0
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
         self._average: Average | None = None
+        self._descending = self.began
 
     # What the fit is made of, each made on first use -----------------------------------------------------------------
 
     @cached_property
     def cloud(self) -> PointCloud:
-        """What the surface is taken from, world units: samples of the mesh, or the points."""
+        """What the surface is taken from, world units: samples of the mesh, or the points, once each."""
         if isinstance(self.source, Mesh):
             return sample_surface(outward(self.source), self.samples or SAMPLES, self.plan.seed)
-        if self.samples and len(self.source) > self.samples:
-            rows = np.random.default_rng(self.plan.seed).permutation(len(self.source))[: self.samples]
-            return self.source.take(np.sort(rows))
-        return self.source
+        points = self.source.distinct()
+        check_number(len(points), "different points")
+        if self.samples and len(points) > self.samples:
+            rows = np.random.default_rng(self.plan.seed).permutation(len(points))[: self.samples]
+            return points.take(np.sort(rows))
+        return points
 
     @cached_property
     def frame(self) -> Frame:
@@ -128,7 +134,7 @@ class Fit:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The surface in the unit box: of a mesh, what bounds its solid; with a signed distance if the recipe needs one."""
+        """The surface in the unit box: of a mesh, what bounds its solid; a signed distance if the recipe needs one."""
         points = self.frame.to_unit(self.cloud.points)
         if isinstance(self.source, Mesh):
             assert self.cloud.normals is not None  # samples of faces have normals
@@ -137,12 +143,14 @@ class Fit:
             if found.note:
                 self.plan = replace(self.plan, reason=f"{self.plan.reason} {found.note}")
             return Evidence(found.points, found.normals, found.oracle)
-        taught = RECIPES[self.plan.recipe].needs_distance and self.cloud.normals is not None
-        return Evidence(points, self.cloud.normals, PointDistance(points, self.cloud.normals) if taught else None)
+        normals = self.cloud.normals
+        if normals is None or not RECIPES[self.plan.recipe].needs_distance:
+            return Evidence(points, normals, None)
+        return Evidence(points, normals, PointDistance(points, normals))
 
     def _network(self, recipe: Recipe) -> nn.Module:
         if self.start is not None:
-            return copy.deepcopy(self.start.network)
+            return copy.deepcopy(self.start.network).requires_grad_(True)  # what a fit gives away is frozen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
             return recipe.network(self.evidence, self.plan.size)
@@ -167,7 +175,11 @@ class Fit:
         objective: Objective = recipe.objective
         if self.evidence.normals is None:
             objective = objective.without(*recipe.normal_terms)
-        budget = Budget(self._budget_steps, self.plan.seconds, self.began)
+        self._descending = time.perf_counter()
+        seconds = self.plan.seconds
+        if seconds is not None:  # one step is taken even if nothing is left
+            seconds = max(seconds - (self._descending - self.began), 1e-6)
+        budget = Budget(self._budget_steps, seconds, self._descending)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
         losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
@@ -187,17 +199,17 @@ class Fit:
         self.plan = replace(self.plan, resolution=resolution_for(area, self.plan.resolution))
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
-        seconds = time.perf_counter() - self.began
-        left = seconds * (1 - fraction) / fraction if fraction > 0.02 else None
-        return Progress(stage, self.step, self.plan.steps, fraction, seconds, left, step)
+        now = time.perf_counter()
+        left = (now - self._descending) * (1 - fraction) / fraction if fraction > 0.02 else None
+        return Progress(stage, self.step, self.plan.steps, fraction, now - self.began, left, step)
 
     def _remember(self, progress: Progress) -> None:
         if len(self.history["step"]) >= 2 * HISTORY:  # a time budget ran longer than foreseen: keep every other entry
             self.history = {name: values[::2] for name, values in self.history.items()}
-        self.history["step"].append(progress.step)
-        self.history["loss"].append(progress.loss)
-        for name, value in progress.terms.items():
-            self.history.setdefault(name, [float("nan")] * (len(self.history["step"]) - 1)).append(value)
+        entry = {"step": progress.step, "loss": progress.loss, **progress.terms}
+        before = len(self.history["step"])
+        for name in {**self.history, **entry}:  # a term whose weight is 0 for a while leaves a gap
+            self.history.setdefault(name, [math.nan] * before).append(entry.get(name, math.nan))
 
     @property
     def sdf(self) -> NeuralSDF:

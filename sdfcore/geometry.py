@@ -118,6 +118,23 @@ class PointCloud:
         pick = lambda a: None if a is None else a[rows]
         return PointCloud(self.points[rows], pick(self.normals), pick(self.colours))
 
+    def distinct(self) -> PointCloud:
+        """One point for each place: the first of those there, with the mean of their normals unless those cancel."""
+        order = np.lexsort(self.points.T)  # stable, so the first of a place stays the first
+        places = self.points[order]
+        starts = np.flatnonzero(np.concatenate([[True], (places[1:] != places[:-1]).any(axis=1)]))
+        if len(starts) == len(self):
+            return self
+        first = order[starts]
+        rows = np.argsort(first)
+        found = self.take(first[rows])
+        if self.normals is None or found.normals is None:
+            return found
+        counts = np.diff(starts, append=len(self))
+        means = (np.add.reduceat(self.normals[order], starts, axis=0) / counts[:, None])[rows]
+        clear = np.linalg.norm(means, axis=1, keepdims=True) > 0.1
+        return PointCloud(found.points, np.where(clear, means, found.normals), found.colours)
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:

@@ -125,7 +125,8 @@ def plan(
     Raises:
         InputError: unknown names, too few points, numbers out of range. NoNormalsError: the recipe needs normals.
     """
-    _check(source, recipe, preset, steps, seconds)
+    _check(source, recipe, preset)
+    _check_numbers(steps, seconds, resolution, seed)
     kind, found = input_kind(source)
     name, reason = _chosen(kind, found) if recipe == "auto" else (recipe, "You chose it.")
     chosen = RECIPES[name]
@@ -149,20 +150,33 @@ def plan(
     )
 
 
-def _check(source: Source, recipe: str, preset: str, steps: int | None, seconds: float | None) -> None:
+def check_number(points: int, name: str) -> None:
+    """Raises an InputError if so few points say too little of a surface."""
+    if points < FEWEST_POINTS:
+        raise InputError(
+            f"{points} {name} say too little of a surface; at least {FEWEST_POINTS} are needed.",
+            "Give a denser scan, or a mesh with faces.",
+        )
+
+
+def _check(source: Source, recipe: str, preset: str) -> None:
     if recipe != "auto" and recipe not in RECIPES:
         raise InputError(f"There is no recipe {recipe!r}.", f"Choose one of: auto, {', '.join(RECIPES)}.")
     if preset not in PRESETS:
         raise InputError(f"There is no preset {preset!r}.", f"Choose one of: {', '.join(PRESETS)}.")
+    if isinstance(source, PointCloud):
+        check_number(len(source), "points")
+
+
+def _check_numbers(steps: int | None, seconds: float | None, resolution: int | None, seed: int) -> None:
     if steps is not None and steps < 1:
         raise InputError(f"{steps} steps are none.", "Give at least 1.")
     if seconds is not None and not seconds > 0:
         raise InputError(f"{seconds} seconds are none.", "Give a time above 0.")
-    if isinstance(source, PointCloud) and len(source) < FEWEST_POINTS:
-        raise InputError(
-            f"{len(source)} points say too little of a surface; at least {FEWEST_POINTS} are needed.",
-            "Give a denser scan, or a mesh with faces.",
-        )
+    if resolution is not None and resolution < 1:
+        raise InputError(f"A resolution of {resolution} cells is none.", "Give at least 1.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"The seed {seed} cannot be used.", "Give a whole number from 0 to 9223372036854775807.")
 
 
 def resolution_for(area: float, preset_resolution: int) -> int:

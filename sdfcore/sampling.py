@@ -32,12 +32,15 @@ class Evidence:
 
     @cached_property
     def spacing(self) -> float:
-        """Typical distance between neighbouring points: √(area per point), from 8 neighbours of some points."""
+        """Typical distance between neighbouring points: √(area per point), from 8 neighbours of some points.
+
+        At least 1e-6: points that are closer may be one and the same in float32.
+        """
         some = self.points[np.random.default_rng(0).permutation(len(self.points))[:4000]]
         count = min(9, len(self.points))
         gap, _ = cKDTree(self.points).query(some, k=count, workers=-1)
         radius = np.reshape(gap, (len(some), count))[:, -1]
-        return float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1))))
+        return max(float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1)))), 1e-6)
 
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""

@@ -81,7 +81,7 @@ def _thickened(inside: Oracle, points: Array, normals: Array) -> Oracle:
     """Inside a solid, or within the half thickness of a sheet that is given by samples."""
     tree = cKDTree(points)
     gap, _ = tree.query(points[:: max(1, len(points) // 2000)], k=min(9, len(points)), workers=-1)
-    reach = 2 * float(np.median(gap.reshape(-1, min(9, len(points)))[:, -1])) / 3 + 1e-9
+    reach = 2 * float(np.median(np.reshape(gap, (-1, min(9, len(points))))[:, -1])) / 3 + 1e-9
 
     def within(queries: Array) -> Array:
         farthest = float(np.hypot(HALF_THICKNESS, reach))

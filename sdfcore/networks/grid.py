@@ -196,7 +196,7 @@ class FeatureGrid(nn.Module):
         slope = points.new_tensor([-1.0, 1.0])
         steps = points.new_tensor([cells / 2 for cells in self.levels])[None, :, None]
         pushed = []
-        for d in directions:
+        for d in directions * (points.abs() <= 1):  # outside the box the features stay those of its border
             a, b, c = (d[:, i, None, None] * slope for i in range(3))
             weights = (_outer(a, y, z) + _outer(x, b, z) + _outer(x, y, c)) * steps
             pushed.append(self._gather(rows, weights))
