@@ -12,7 +12,7 @@ from typing import Any
 import bpy
 
 from ..sdfcore.errors import SdfError
-from . import ROOT, host, install, interpreter, preferences
+from . import ROOT, host, install, interpreter, preferences, windows
 
 Context = bpy.types.Context
 Outcome = set[str]
@@ -92,7 +92,7 @@ def _watch() -> bool:
         _said[:] = [jobs.problem.message, jobs.problem.hint, *jobs.tail[-8:]]
     else:
         return True
-    host.redraw()
+    windows.redraw()
     return False
 
 
@@ -159,7 +159,7 @@ def _watch_installation() -> bool:
         return False
     told = _installation.poll()
     _said[:] = list(told.tail)[-8:]
-    host.redraw()
+    windows.redraw()
     if not told.finished:
         return True
     _installation = None

@@ -18,9 +18,9 @@ AUTO_DEVICE: Item = ("auto", "Auto", "The fastest device the backend has", 0)
 
 #: Known before the worker has said what it has.
 _RECIPES = (
-    {"name": "igr", "title": "IGR", "summary": "Softplus network with the eikonal loss; also without normals"},
-    {"name": "siren", "title": "SIREN", "summary": "Sine network; fine detail from oriented points"},
-    {"name": "distance", "title": "Distance", "summary": "Learn the exact signed distance of a mesh"},
+    {"name": "distance", "title": "Distance", "summary": "exact distances of a mesh or of points with normals; robust"},
+    {"name": "igr", "title": "IGR", "summary": "smooth surface through points, with or without normals"},
+    {"name": "siren", "title": "SIREN", "summary": "sharp detail from points with normals"},
 )
 _PRESETS = (
     {"name": "draft", "title": "Draft", "resolution": 256},
@@ -51,11 +51,16 @@ def _offered(backend: Mapping[str, Any] | None, name: str, fallback: Sequence[Ma
     return list((backend or {}).get(name) or fallback)
 
 
+def _describe(recipe: Mapping[str, Any]) -> str:
+    parts = [text.rstrip(".") for text in (recipe.get("summary", ""), recipe.get("source", "")) if text]
+    text = ".\n".join(parts)
+    return text[:1].upper() + text[1:]
+
+
 def recipe_items(backend: Mapping[str, Any] | None) -> list[Item]:
     """Recipes, ``auto`` first."""
     offered = [r for r in _offered(backend, "recipes", _RECIPES) if r["name"] != "auto"]
-    describe = lambda r: " · ".join(t for t in (r.get("summary", ""), r.get("source", "")) if t)
-    items = [(r["name"], r.get("title") or r["name"], describe(r).rstrip("."), number(r["name"])) for r in offered]
+    items = [(r["name"], r.get("title") or r["name"], _describe(r), number(r["name"])) for r in offered]
     return _keep("recipe", [AUTO_RECIPE, *items])
 
 

@@ -10,7 +10,6 @@ import atexit
 import logging
 import os
 import re
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,13 @@ from bpy.app.handlers import persistent
 
 from ..sdfcore.errors import EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
-from . import engine, interpreter, preferences, previews
+from . import engine, interpreter, preferences, previews, windows
 from .jobs import Job, Jobs, State
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
-_BLOCKING = ("TRANSFORM_OT_", "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
-
-_REDRAWN = {"VIEW_3D": "UI", "PREFERENCES": "WINDOW"}
-TAB = "SDF"  # in the sidebar of the 3D viewport
+_FIRST_SHOWN = 0.05  # of a fit: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
 
@@ -66,18 +62,19 @@ class Runtime:
             self.notice = Notice(job.title, job.error)
             log.error("%s: %s", job.title, job.error)
             if not self.blocking:
-                _popup(job.title, job.error)
+                windows.popup(job.title, job.error)
 
     def cancelled(self, job: Job) -> None:
         self.forget(job)
 
     def preview(self, job: Job, message: Message) -> None:
-        if not self.blocking and "place" in job.target:
+        early = (job.progress.get("fraction") or 0.0) < _FIRST_SHOWN
+        if not (self.blocking or early) and "place" in job.target:
             previews.show(job.id, job.target["place"], message, bpy.context)
-            redraw()
+            windows.redraw()
 
     def changed(self) -> None:
-        redraw()
+        windows.redraw()
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -112,8 +109,8 @@ class Runtime:
     def settle(self) -> None:
         """Place what waits, as far as the user is not in the middle of something."""
         for job in list(self.waiting.values()):
-            with _override():
-                if not can_place(bpy.context):
+            with windows.override():
+                if not windows.can_place(bpy.context):
                     return
                 try:
                     bpy.ops.sdf.apply_result("EXEC_DEFAULT", True, job=job.id)
@@ -208,55 +205,7 @@ def restart_backend() -> None:
     if _runtime is not None:
         _runtime.jobs.release()
         _runtime.jobs.problem = None
-        redraw()
-
-
-# --- Blender's windows -------------------------------------------------------------------------------------------
-
-
-def _override() -> Any:
-    """A context with a window: a timer has none."""
-    windows = bpy.context.window_manager.windows
-    if bpy.context.window is not None or not windows:
-        return bpy.context.temp_override()
-    return bpy.context.temp_override(window=windows[0])
-
-
-def can_place(context: Any) -> bool:
-    """Whether a result may be put into the scene now: not while an object is edited, or dragged about."""
-    if context.mode != "OBJECT":
-        return False
-    windows = context.window_manager.windows if not bpy.app.background else ()
-    return not any(op.bl_idname.startswith(_BLOCKING) for w in windows for op in w.modal_operators)
-
-
-def redraw() -> None:
-    """Let the panels show what changed; not the viewport beside them, which is dear and draws itself when it must."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type in _REDRAWN:
-                for region in area.regions:
-                    if region.type == _REDRAWN[area.type]:
-                        region.tag_redraw()
-
-
-def _tab_is_open() -> bool:
-    """Whether our tab is before the user's eyes: it tells of failures by itself."""
-    areas = (a for w in bpy.context.window_manager.windows for a in w.screen.areas if a.type == "VIEW_3D")
-    shown = (r for a in areas if a.spaces.active.show_region_ui for r in a.regions if r.type == "UI")
-    return any(getattr(region, "active_panel_category", "") == TAB for region in shown)
-
-
-def _popup(title: str, error: SdfError) -> None:
-    if bpy.app.background or not bpy.context.window_manager.windows or _tab_is_open():
-        return
-
-    def draw(self: Any, _context: Any) -> None:
-        for line in (*textwrap.wrap(error.message, 70), *textwrap.wrap(error.hint, 70)):
-            self.layout.label(text=line)
-
-    with _override():
-        bpy.context.window_manager.popup_menu(draw, title=f"Fit SDF: {title}", icon="ERROR")
+        windows.redraw()
 
 
 # --- timer and handlers ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from . import backend, host, operators, preferences, results, sizes
+from . import backend, host, operators, preferences, results, sizes, windows
 from .jobs import Job, State
 
 Context = bpy.types.Context
@@ -42,7 +42,7 @@ def letters(context: Context) -> int:
 class _SdfPanel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
-    bl_category = host.TAB
+    bl_category = windows.TAB
 
 
 class SDF_PT_fit(_SdfPanel, bpy.types.Panel):

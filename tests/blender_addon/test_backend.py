@@ -7,10 +7,13 @@ from pathlib import Path
 
 import bpy
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import backend, host, install, interpreter, preferences
+from bl_ext.test.neural_sdf.blender_addon import backend, choices, host, install, interpreter, preferences
 from bl_ext.test.neural_sdf.sdfcore.errors import EngineMissingError
+from bl_ext.test.neural_sdf.sdfcore.presets import PRESETS
 
 pytestmark = pytest.mark.blender
+
+ROOT = Path(__file__).parents[2]
 
 # pip itself is what every new environment has: nothing is fetched.
 NOTHING_NEW = install.Packages("pip", (), ("pip",), ("--no-index",))
@@ -41,6 +44,13 @@ def test_the_workers_own_recipes_and_presets_can_be_chosen(worker):
     host.runtime().known = {**ready, "recipes": [{"name": "other"}, *ready["recipes"]]}
     assert settings.recipe == "heat"  # kept by name, not by place
     settings.recipe = "auto"
+
+
+def test_what_is_known_before_the_worker_starts_is_what_it_has():
+    presets = {p.name: (p.title, p.resolution) for p in PRESETS.values()}
+    assert {p["name"]: (p["title"], p["resolution"]) for p in choices._PRESETS} == presets
+    recipes = {path.stem for path in (ROOT / "sdfcore" / "recipes").glob("*.py")} - {"__init__"}
+    assert {r["name"] for r in choices._RECIPES} == recipes
 
 
 def test_a_missing_backend_is_named_with_a_cure(addon, monkeypatch, tmp_path):
@@ -78,8 +88,7 @@ def test_install_makes_an_environment_that_is_found(addon, online, monkeypatch):
     folder = preferences.managed_environment()
     python = interpreter.find_python("", folder)
     assert python.is_relative_to(folder)
-    extension = Path(__file__).parents[2].resolve()
-    assert not folder.resolve().is_relative_to(extension)
+    assert not folder.resolve().is_relative_to(ROOT.resolve())
     assert not Path(sys.prefix).resolve().is_relative_to(folder.resolve())
 
 
