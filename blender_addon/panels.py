@@ -57,7 +57,7 @@ class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
         column = layout.column()
         column.prop(settings, "recipe")
         if (reason := _reason(context)) and settings.recipe == "auto":
-            wrapped(column, reason, "INFO", letters(context))
+            wrapped(column, _first_sentence(reason), "INFO", letters(context))
         column.prop(settings, "preset")
         row = layout.row()
         row.scale_y = 1.5
@@ -82,7 +82,7 @@ class SDF_PT_advanced(_SdfPanel, bpy.types.Panel):
         column.prop(settings, "seconds")
         column = layout.column(align=True)
         column.prop(settings, "resolution")
-        if sizes.longest_side(context.active_object):
+        if sizes.measure(context.active_object)[0]:
             column.prop(settings, "voxel_size")
             vertices = sizes.expected_vertices(context.active_object, settings.cells)
             _aside(column, f"{settings.cells} cells, about {sizes.count(vertices)} vertices")
@@ -160,6 +160,10 @@ def _reason(context: Context) -> str:
     if result is None:
         return "Chosen by the input when the fit starts"
     return str(results.report(result).get("reason") or "")
+
+
+def _first_sentence(text: str) -> str:
+    return text.split(". ")[0].rstrip(".")
 
 
 def _draw_jobs(layout: Layout) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import bpy
 import numpy as np
 
-_areas: dict[tuple[Any, ...], float] = {}
 _KEPT = 64
+_measured: dict[tuple[Any, ...], tuple[float, float]] = {}
 
 # The box that is meshed is the object's, grown by a twentieth of its longest side on both ends.
 _GROWN = 1.1
@@ -16,57 +16,64 @@ _GROWN = 1.1
 # Share of its bounding box's surface that a common object has (a ball has 0.52).
 _AREA_OF_BOX = 0.6
 
+_WITHOUT_SIZE = {"EMPTY", "LIGHT", "CAMERA", "SPEAKER", "LIGHT_PROBE", "ARMATURE", "LATTICE"}
 
-def world_corners(obj: Any) -> np.ndarray:
-    """(8, 3) corners of the bounding box as shown, world units."""
-    corners = np.array([tuple(corner) for corner in obj.bound_box])
+
+def measure(obj: Any) -> tuple[float, float]:
+    """(longest side of the world's bounding box, surface) of what is shown, world units; zeros where there is none.
+
+    Counted once for each state of the object. Where there are no faces to count, the surface is a guess.
+    """
+    if obj is None or obj.type in _WITHOUT_SIZE:
+        return 0.0, 0.0
+    data = _shown_data(obj)
     matrix = np.array(obj.matrix_world)
-    return corners @ matrix[:3, :3].T + matrix[:3, 3]
+    counts = (0, 0) if data is None else (len(data.vertices), len(data.polygons))
+    state = (obj.session_uid, *counts, *(round(d, 6) for d in obj.dimensions), matrix[:3, :3].round(6).tobytes())
+    if state not in _measured:
+        if len(_measured) >= _KEPT:
+            _measured.clear()
+        _measured[state] = _measure(obj, data, matrix[:3, :3])
+    return _measured[state]
 
 
-def longest_side(obj: Any) -> float:
-    """Longest side of the world-aligned bounding box; 0 where there is none."""
-    if obj is None or not hasattr(obj, "bound_box") or obj.type in {"EMPTY", "LIGHT", "CAMERA", "SPEAKER"}:
-        return 0.0
-    corners = world_corners(obj)
-    return float((corners.max(axis=0) - corners.min(axis=0)).max())
+def _shown_data(obj: Any) -> Any:
+    """The mesh with modifiers, where Blender has evaluated it; ``None`` for other types and in Edit Mode."""
+    if obj.type != "MESH" or obj.mode == "EDIT":
+        return None
+    depsgraph = bpy.context.view_layer.depsgraph
+    return obj.data if depsgraph is None else obj.evaluated_get(depsgraph).data
 
 
-def _box_area(obj: Any) -> float:
-    corners = world_corners(obj)
-    x, y, z = corners.max(axis=0) - corners.min(axis=0)
-    return float(2 * (x * y + y * z + z * x) * _AREA_OF_BOX)
+def _measure(obj: Any, data: Any, matrix: np.ndarray) -> tuple[float, float]:
+    local = np.array([tuple(corner) for corner in obj.bound_box], dtype=np.float32)
+    if data is not None and len(data.vertices):
+        local = np.empty((len(data.vertices), 3), np.float32)
+        data.attributes["position"].data.foreach_get("vector", local.ravel())
+    sides = np.ptp(local @ matrix.T, axis=0)
+    x, y, z = (float(side) for side in sides)
+    surface = 2 * (x * y + y * z + z * x) * _AREA_OF_BOX
+    if data is not None and len(data.polygons):
+        faces = np.empty(len(data.polygons), np.float32)
+        data.polygons.foreach_get("area", faces)
+        surface = float(faces.sum(dtype=np.float64)) * abs(float(np.linalg.det(matrix))) ** (2 / 3)
+    return float(sides.max()), surface
 
 
-def area(obj: Any) -> float:
-    """Surface in square world units: a mesh's own faces, a guess from the bounding box for others."""
-    if obj.type != "MESH" or obj.mode == "EDIT" or not len(obj.data.polygons):
-        return _box_area(obj)
-    scale = tuple(round(s, 6) for s in obj.matrix_world.to_scale())
-    key = (obj.data.session_uid, len(obj.data.polygons), scale, *(round(d, 6) for d in obj.dimensions))
-    if key not in _areas:
-        faces = np.empty(len(obj.data.polygons), np.float32)
-        obj.data.polygons.foreach_get("area", faces)
-        if len(_areas) >= _KEPT:
-            _areas.clear()
-        _areas[key] = float(faces.sum(dtype=np.float64)) * float(np.abs(np.prod(scale))) ** (2 / 3)
-    return _areas[key]
-
-
-def voxel(obj: Any, cells: int) -> float:
+def voxel(obj: Any, resolution: int) -> float:
     """Edge of one cell in world units; 0 where the object has no size."""
-    return longest_side(obj) * _GROWN / cells if cells else 0.0
+    return measure(obj)[0] * _GROWN / resolution if resolution else 0.0
 
 
 def cells(obj: Any, edge: float) -> int:
     """The resolution whose cells have this ``edge``; 0 where the object has no size."""
-    return round(longest_side(obj) * _GROWN / edge) if edge > 0 else 0
+    return round(measure(obj)[0] * _GROWN / edge) if edge > 0 else 0
 
 
 def expected_vertices(obj: Any, resolution: int) -> int:
     """Vertices of marching cubes: one for each grid edge that crosses the surface, 3/2 per cell face of area."""
     edge = voxel(obj, resolution)
-    return round(1.5 * area(obj) / edge**2) if edge else 0
+    return round(1.5 * measure(obj)[1] / edge**2) if edge else 0
 
 
 def count(value: float) -> str:

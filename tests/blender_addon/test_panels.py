@@ -88,7 +88,7 @@ def test_during_a_fit(worker, addon):
     assert {"sdf.stop", "sdf.cancel"} <= set(main.texts("operator"))
     assert main.texts("operator").count("sdf.cancel") == 2
     assert "first: waiting" in main.texts("label")
-    assert "It is a clean mesh." in main.texts("label")
+    assert "It is a clean mesh" in main.texts("label")
 
 
 def test_after_a_fit(worker):
@@ -162,6 +162,18 @@ def test_expected_vertices_are_what_marching_cubes_makes(addon):
     obj.scale = (2, 2, 2)
     bpy.context.view_layer.update()
     assert sizes.expected_vertices(obj, 55) == pytest.approx(1.5 * 6 * 50 * 50, rel=0.01)
+
+
+def test_sizes_are_those_of_the_shape_as_shown_not_of_its_turned_box(addon):
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=64, ring_count=32, radius=1, rotation=(0.5, 0.6, 0.7))
+    obj = bpy.context.object
+    bpy.context.view_layer.update()
+    assert sizes.measure(obj)[0] == pytest.approx(2, rel=0.01)
+    assert sizes.measure(obj)[1] == pytest.approx(4 * 3.14159, rel=0.01)
+    obj.modifiers.new("twice", "ARRAY").relative_offset_displace = (2, 0, 0)
+    bpy.context.view_layer.update()
+    assert sizes.measure(obj)[1] == pytest.approx(8 * 3.14159, rel=0.01)
+    assert sizes.measure(None) == (0, 0)
 
 
 def test_preferences_page_draws(addon):
