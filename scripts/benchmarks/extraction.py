@@ -1,17 +1,15 @@
-"""How long extraction of stored fits takes, what memory, and whether it is what a dense evaluation gives.
-
-python scripts/benchmarks/extraction.py FIT.safetensors …
-"""
+"""The suite ``extraction``: how long it takes, what memory, and whether it is what a dense evaluation gives."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -22,25 +20,46 @@ from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box
 from sdfcore.storage import load
 
+from .document import BENCHMARKS, Bar, bars_table, commit, machine, machine_line, publish, table
+from .measured import environment, measure, threads_here
+from .subjects import SHAPES, cases
+
+SHAPES_FITTED = "spot,nefertiti_35k,boot_genus12"
+NETWORK = {"width": 128, "depth": 3}  # what the recipe siren fits in a draft
+COARSE, FINE = 256, 512
+SECONDS, COARSE_MIB, FINE_MIB, APART = 5.0, 1024.0, 2048.0, 1e-5
+_LIMIT = 600.0
 _MEASURE = """
-import json, resource, sys, time
-import torch
+import json, pathlib, sys, time
 from sdfcore.extraction import extract_sdf
 from sdfcore.storage import load
 sdf = load(sys.argv[1])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, started = peak(), time.perf_counter()
+started = time.perf_counter()
 mesh = extract_sdf(sdf, resolution=int(sys.argv[2]))
-print(json.dumps({"seconds": round(time.perf_counter() - started, 2), "vertices": len(mesh.vertices),
-                  "peak_mib": round(peak()), "mib_before": round(before), "threads": torch.get_num_threads()}))
+found = {"seconds": time.perf_counter() - started, "vertices": len(mesh.vertices)}
+pathlib.Path(sys.argv[3]).write_text(json.dumps(found))
 """
 
 
-def measure(model: Path, resolution: int) -> dict[str, Any]:
-    """Seconds and peak resident memory (MiB, torch included) of one extraction, in a process of its own."""
-    command = [sys.executable, "-c", _MEASURE, str(model), str(resolution)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return {"resolution": resolution, **json.loads(done.stdout)}
+def fit(shape: Path, model: Path, threads: int, steps: int | None) -> None:
+    """Fits the network of :data:`NETWORK` to ``shape`` and stores it as ``model``."""
+    command = [sys.executable, "-m", "sdfcore", "fit", str(shape), "-o", str(model.with_suffix(".ply")), "--quiet"]
+    command += ["--recipe", "siren", "--preset", "draft", "--save", str(model)]
+    command += [] if steps is None else ["--steps", str(steps)]
+    subprocess.run(command, check=True, env=environment(threads), stdout=subprocess.DEVNULL)
+    config = load(model).network.config
+    if not isinstance(config, dict) or any(config[name] != size for name, size in NETWORK.items()):
+        raise click.ClickException(f"the recipe siren no longer fits {NETWORK} in a draft, but {config}")
+
+
+def timing(model: Path, resolution: int, threads: int) -> dict[str, Any]:
+    """Seconds of one extraction in a process of its own, and the peak memory of that process (MiB, torch included)."""
+    output = model.with_suffix(".timing.json")
+    command = [sys.executable, "-c", _MEASURE, str(model), str(resolution), str(output)]
+    done = measure(command, output, threads=threads, limit=_LIMIT)
+    if done.complaint:
+        raise click.ClickException(f"resolution {resolution}: {done.complaint}")
+    return {**json.loads(output.read_text(encoding="utf-8")), "peak_mib": done.peak_mib}
 
 
 def dense_vertices(sdf: NeuralSDF, box: Box, resolution: int) -> np.ndarray:
@@ -60,31 +79,81 @@ def dense_vertices(sdf: NeuralSDF, box: Box, resolution: int) -> np.ndarray:
 def against_dense(sdf: NeuralSDF, resolution: int) -> dict[str, Any]:
     """The largest distance from a vertex of either to the nearest of the other, unit box; and how many there are."""
     wide = default_box(sdf)
-    half = float(wide.size.max()) / 2
+    half = float(np.max(wide.size)) / 2
     cube = Box(wide.centre - half, wide.centre + half)
     sparse = extract(sdf.network, cube, resolution, cap=False).vertices
     dense = dense_vertices(sdf, cube, resolution)
-    apart = max(float(cKDTree(a).query(b)[0].max()) for a, b in ((sparse, dense), (dense, sparse)))
+    apart = max(float(np.max(cKDTree(a).query(b)[0])) for a, b in ((sparse, dense), (dense, sparse)))
     return {"resolution": resolution, "apart": apart, "vertices": len(sparse), "vertices_dense": len(dense)}
 
 
-def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row per file of ``args.models``."""
+def trial(name: str, model: Path, threads: int) -> dict[str, Any]:
+    """All that is measured of one stored network."""
+    coarse, fine = (timing(model, resolution, threads) for resolution in (COARSE, FINE))
+    found = {"name": name, "coarse": coarse, "fine": fine, "dense": against_dense(load(model), COARSE)}
+    click.echo(json.dumps(found))
+    return found
+
+
+def bars(rows: list[dict[str, Any]]) -> list[Bar]:
+    """Each holds for all networks."""
+    seconds = max(row["coarse"]["seconds"] for row in rows)
+    coarse, fine = (max(row[name]["peak_mib"] for row in rows) for name in ("coarse", "fine"))
+    apart = max(row["dense"]["apart"] for row in rows)
+    return [
+        Bar(f"resolution {COARSE}: ≤ {SECONDS:g} s", f"slowest {seconds:.1f} s", seconds <= SECONDS),
+        Bar(f"resolution {COARSE}: < {COARSE_MIB / 1024:g} GiB", f"most {coarse:.0f} MiB", coarse < COARSE_MIB),
+        Bar(f"resolution {FINE}: < {FINE_MIB / 1024:g} GiB", f"most {fine:.0f} MiB", fine < FINE_MIB),
+        Bar(f"vertices as of dense evaluation, to {APART:g}", f"farthest apart {apart:.1e}", apart <= APART),
+    ]
+
+
+def section(rows: list[dict[str, Any]], command: str, threads: int) -> str:
+    """The whole section, Markdown."""
+    head = ["network fitted to"]
+    head += [f"{what}, {cells}" for cells in (COARSE, FINE) for what in ("seconds", "MiB", "vertices")]
+    cells = [[f"`{row['name']}`", *_timing_cells(row), *_dense_cells(row["dense"])] for row in rows]
+    return "\n\n".join(
+        [
+            "## Extraction",
+            f"SIREN of {NETWORK['depth']} × {NETWORK['width']}, fitted by `sdfcore fit SHAPE --recipe siren --preset "
+            "draft`. Seconds of `extract_sdf` alone; memory is the peak of its process, torch included. *Apart*: the "
+            f"farthest any vertex at {COARSE} lies from the nearest of marching cubes on a dense evaluation of the "
+            f"same lattice, and the other way round, in the unit box [-1, 1]³. {threads} threads.",
+            f"```\n{command}\n```",
+            f"Machine: {machine_line(machine(), [commit()])}",
+            bars_table(bars(rows)),
+            table([*head, "apart", "vertices, sparse", "vertices, dense"], cells),
+        ]
+    )
+
+
+def _timing_cells(row: dict[str, Any]) -> list[str]:
+    found = (row["coarse"], row["fine"])
+    return [cell for t in found for cell in (f"{t['seconds']:.1f}", f"{t['peak_mib']:.0f}", f"{t['vertices']:,}")]
+
+
+def _dense_cells(dense: dict[str, Any]) -> list[str]:
+    return [f"{dense['apart']:.1e}", f"{dense['vertices']:,}", f"{dense['vertices_dense']:,}"]
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--shapes", default=SHAPES_FITTED, show_default=True, help="By file name without suffix: a,b.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps instead of the preset's, for trials.")
+@click.option("--threads", type=click.IntRange(min=1), default=threads_here, help="Default: all cores.")
+@click.option("--output", type=click.Path(path_type=Path), help="Default: docs/benchmarks.md, unless in trials.")
+def extraction(data: Path, shapes: str, steps: int | None, threads: int, output: Path | None) -> None:
+    """Seconds and memory of extraction from three networks fitted to shapes of DATA, against dense evaluation."""
     rows = []
-    for model in map(Path, args.models):
-        timings = [measure(model, resolution) for resolution in args.resolutions]
-        rows.append({"model": model.name, "timings": timings, "dense": against_dense(load(model), args.dense)})
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("models", nargs="+", metavar="FIT.safetensors")
-    parser.add_argument("--resolutions", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--dense", type=int, default=256, help="resolution of the dense evaluation")
-    for row in run(parser.parse_args()):
-        sys.stdout.write(json.dumps(row) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases(data, tuple(shapes.split(","))):
+            if case.kind != SHAPES:
+                raise click.BadParameter(f"{case.name} is a scan; give shapes")
+            model = Path(folder) / f"{case.name}.safetensors"
+            fit(case.truth, model, threads, steps)
+            rows.append(trial(case.name, model, threads))
+    given = [f"--shapes {shapes}"] * (shapes != SHAPES_FITTED) + [f"--steps {steps}"] * (steps is not None)
+    command = " ".join(["python scripts/benchmark.py extraction --data DIR", *given])
+    whole = shapes == SHAPES_FITTED and steps is None
+    publish("extraction", section(rows, command, threads), bars(rows), output or (BENCHMARKS if whole else None))
