@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bmesh
 import bpy
+
+# isort: split
+import bmesh  # exists only once bpy does
 import numpy as np
 from mathutils import Matrix, Vector
 from mathutils.bvhtree import BVHTree
@@ -155,7 +157,7 @@ def world_points(source: bpy.types.Object) -> np.ndarray:
     return local.reshape(-1, 3).astype(float) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def scanned(target: bpy.types.Object, shift: float, *, rays: int = 230, noise: float = 0.002) -> bpy.types.Object:
+def scanned(target: bpy.types.Object, shift: float, *, rays: int = 300, noise: float = 0.001) -> bpy.types.Object:
     """What a scanner on one side sees of ``target``: three stands, oriented points with noise, nothing from behind.
 
     Args:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import bmesh
 import bpy
+
+# isort: split
+import bmesh  # exists only once bpy does
 from mathutils import Vector
 
 COLUMN = 1.5  # metres between two exhibits
