@@ -26,7 +26,7 @@ from .jobs import Job, Jobs, State
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
-_FIRST_SHOWN = 0.05  # of a fit: what the network holds before is a random blob
+_FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
 
@@ -68,7 +68,7 @@ class Runtime:
         self.forget(job)
 
     def preview(self, job: Job, message: Message) -> None:
-        early = (job.progress.get("fraction") or 0.0) < _FIRST_SHOWN
+        early = (job.progress.get("step") or 0) < _FIRST_SHOWN
         if not (self.blocking or early) and "place" in job.target:
             previews.show(job.id, job.target["place"], message, bpy.context)
             windows.redraw()

@@ -44,7 +44,7 @@ def leave(code: int) -> NoReturn:
     """End with ``code``: Blender as a module may crash in its own clean-up, so that is left out."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if getattr(bpy.app, "module", False):
+    if not bpy.app.binary_path:
         os._exit(code)
     sys.exit(code)
 

@@ -46,7 +46,15 @@ def answer_arrays(request: Message) -> dict[str, np.ndarray]:
 
 
 def progress(job: str, step: int) -> Message:
-    body = {"stage": "fitting", "step": step, "steps": 10, "fraction": step / 10, "loss": 0.5, "seconds_left": 3.2}
+    """After ``step`` hundred of a thousand steps."""
+    body = {
+        "stage": "fitting",
+        "step": 100 * step,
+        "steps": 1000,
+        "fraction": step / 10,
+        "loss": 0.5,
+        "seconds_left": 3.2,
+    }
     return Message("progress", job, {**body, "recipe": "distance", "reason": REPORT["reason"]})
 
 

@@ -69,7 +69,7 @@ def in_fresh_blender(*arguments: object, resources: Path) -> str:
     """Run installed_extension.py in a Blender that has nothing but its factory settings; returns its last line."""
     script = ROOT / "tests" / "installed_extension.py"
     command: list[object] = [sys.executable, script]
-    if not bpy.app.module:
+    if bpy.app.binary_path:  # a program, not the module
         command = [bpy.app.binary_path, "--background", "--factory-startup", "--python", script, "--"]
     resources.mkdir()
     text = run(*command, *arguments, BLENDER_USER_RESOURCES=str(resources))

@@ -84,7 +84,7 @@ def test_during_a_fit(worker, addon):
     bpy.ops.object.select_all(action="SELECT")
     start(addon)
     main = draw(panels.SDF_PT_fit)
-    assert main.texts("progress") == ["1/10, loss 0.5, 3 s left"]
+    assert main.texts("progress") == ["100/1000, loss 0.5, 3 s left"]
     assert {"sdf.stop", "sdf.cancel"} <= set(main.texts("operator"))
     assert main.texts("operator").count("sdf.cancel") == 2
     assert "first: waiting" in main.texts("label")

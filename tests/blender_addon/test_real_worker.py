@@ -157,5 +157,5 @@ def test_what_the_worker_refuses_is_said(addon, settings):
     bpy.context.scene.collection.objects.link(obj)
     bpy.context.view_layer.objects.active = obj
     obj.select_set(True)
-    with pytest.raises(RuntimeError, match="one place"):
+    with pytest.raises(RuntimeError, match="too little"):
         bpy.ops.sdf.fit()
