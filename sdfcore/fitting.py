@@ -30,7 +30,7 @@ from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
 HISTORY = 500  # entries kept of the loss curve
-SMALLEST_BATCH = 256
+LOOKS = (0.25, 0.5, 0.75)  # when the sampler looks at what is still wrong, as shares of the budget
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,13 @@ class Fit:
         losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
+        looks = list(LOOKS)
         for step in descend(losses, parameters, budget=budget, rate=self.plan.size.rate, clip=recipe.clip):
             self.step = step.number
             average.update(step)
+            if looks and step.progress >= looks[0]:
+                looks.pop(0)
+                sampler.refresh(network)
             progress = self._progress(step, step.progress, "fitting")
             if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
                 self._remember(progress)

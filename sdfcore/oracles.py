@@ -19,7 +19,7 @@ class PointDistance:
     Farther than two spacings: the distance to the nearest point, with the sign of the points' winding number (Barill et
     al. 2018), which does not mind holes, noise, or some wrong normals. Nearer, where winding numbers are rough and the
     nearest point is a poor foot: the distance to the neighbours' tangent planes, averaged (implicit moving least
-    squares, Kolluri 2005), unless the neighbours' normals disagree, as on thin sheets and at sharp edges.
+    squares, Kolluri 2005), except at sharp edges.
 
     Args:
         points (N, 3), normals (N, 3): unit box, outward, float64 or float32.
@@ -49,10 +49,11 @@ class PointDistance:
         reach = self.spacing[near[:, 0]]
         signed = np.where(self.inside(q), -gap[:, 0], gap[:, 0])
         normals = self.normals[near]
-        agree = (np.einsum("nki,ni->nk", normals, normals[:, 0]) > 0.3).all(axis=1)
-        planes = (gap[:, 0] < 2 * reach) & agree
+        likeness = np.einsum("nki,ni->nk", normals, normals[:, 0])
+        # The far side of a thin part or of a narrow gap says nothing of this side; an edge makes planes useless.
+        planes = (gap[:, 0] < 2 * reach) & (np.abs(likeness) > 0.3).all(axis=1)
         squares = (gap**2 - gap[:, :1] ** 2) / reach[:, None] ** 2
-        weights = np.exp(-np.minimum(squares, 50.0))
+        weights = np.exp(-np.minimum(squares, 50.0)) * (likeness > 0.3)
         heights = np.einsum("nki,nki->nk", q[:, None] - self.points[near], normals)
         average = (weights * heights).sum(axis=1) / weights.sum(axis=1)
         return np.where(planes, average, signed)

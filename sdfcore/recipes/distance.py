@@ -66,7 +66,7 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=64, depth=2, steps=600, batch=1024, rate=3e-3, nodes=100_000),
+        "draft": Size(width=64, depth=2, steps=800, batch=1024, rate=3e-3, nodes=100_000),
         "balanced": Size(width=64, depth=2, steps=2400, batch=2048, rate=3e-3, nodes=300_000),
         "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=3e-3, nodes=900_000),
     },
