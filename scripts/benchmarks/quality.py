@@ -103,7 +103,7 @@ def row(method: Method, subject: Subject, settings: Settings, folder: Path) -> B
     command = method.command(source, output, folder)
     done = measure(command, output, threads=settings.threads, limit=_PATIENCE * settings.cap)
     found: Body = {"seconds": done.seconds_written, "seconds_process": done.seconds, "seconds_cpu": done.seconds_cpu}
-    found |= {"peak_mib": done.peak_mib, "commit": commit()}
+    found["peak_mib"] = done.peak_mib
     if done.complaint:
         return {**found, "error": done.complaint}
     try:
@@ -120,7 +120,7 @@ def row(method: Method, subject: Subject, settings: Settings, folder: Path) -> B
 def run(chosen: list[Case], settings: Settings, body: Body, save: Callable[[Body], None]) -> None:
     """Fills ``body["rows"]``, shape by shape, with what is not yet there; calls ``save`` after each shape."""
     for number, case in enumerate(chosen, 1):
-        subject = load(case, settings.points)
+        subject, source = load(case, settings.points), commit()
         described = subject.description()
         old = body["rows"].get(case.name, {})
         known = old.get("methods", {}) if old.get("truth") == described else {}
@@ -128,7 +128,7 @@ def run(chosen: list[Case], settings: Settings, body: Body, save: Callable[[Body
         with tempfile.TemporaryDirectory() as folder:
             for method in methods(settings):
                 if method.name not in done:
-                    done[method.name] = row(method, subject, settings, Path(folder))
+                    done[method.name] = {**row(method, subject, settings, Path(folder)), "commit": source}
                     click.echo(f"{number}/{len(chosen)} {case.name:<26} {method.name:<10} {_said(done[method.name])}")
         body["rows"][case.name] = {"truth": described, "methods": done}
         save(body)

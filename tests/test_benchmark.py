@@ -1,0 +1,385 @@
+"""The benchmarks judge tiny stand-ins as they would judge the real thing, and lose nothing when interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from click.testing import CliRunner
+
+from scripts.benchmarks import document, extraction, quality, speed
+from scripts.benchmarks.measured import Measured, measure
+from scripts.benchmarks.quality_section import bars, section
+from scripts.benchmarks.subjects import cases, load
+from sdfcore.fields import NeuralSDF
+from sdfcore.geometry import Box, Frame, Mesh
+from sdfcore.networks import Siren
+from sdfcore.recipes import RECIPES
+from sdfcore.surfaces import sample_surface
+from sdfcore.writing import write
+
+ROOT = Path(__file__).resolve().parents[1]
+BALL = trimesh.creation.icosphere(3)
+SETTINGS = quality.Settings(depths=(7, 8), points=500, samples=1000)
+FACTORS = {"draft": 1.01, "balanced": 1.009, "poisson7": 1.02, "poisson8": 1.003}
+
+
+def ball(radius: float = 1.0, faces: slice = slice(None)) -> Mesh:
+    return Mesh(radius * np.array(BALL.vertices), np.array(BALL.faces)[faces])
+
+
+def torn(mesh: Mesh) -> Mesh:
+    """Every face with vertices of its own, as OBJ seams and STL leave them."""
+    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(3 * len(mesh.faces)).reshape(-1, 3))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two shapes, one to be left out, a scan with a truth and one without."""
+    folder = tmp_path / "data"
+    (folder / "scans" / "srb").mkdir(parents=True)
+    (folder / "shapes").mkdir()
+    for name in ("shapes/a.ply", "shapes/b.ply", "shapes/ball_analytic.ply", "scans/srb/c_truth.ply"):
+        write(folder / name, torn(ball()))
+    for name in ("c", "without"):
+        write(folder / "scans" / "srb" / f"{name}.ply", sample_surface(ball(), 321))
+    return folder
+
+
+class Copies:
+    """Stand-ins for the methods: each result is a ready file that a process copies; ``failing`` ones give none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.failing: set[str] = set()
+        self.made: list[str] = []
+        folder.mkdir()
+        for name, factor in FACTORS.items():
+            write(folder / f"{name}.ply", ball(factor))
+
+    def __call__(self, settings: quality.Settings) -> list[quality.Method]:
+        names = [*settings.presets, *(f"poisson{depth}" for depth in settings.depths)]
+        return [
+            quality.Method(name, self._command(name), lambda done, folder: {"seconds_alone": 0.5}) for name in names
+        ]
+
+    def _command(self, name: str) -> Any:
+        def command(source: Path, output: Path, folder: Path) -> list[str]:
+            self.made.append(name)
+            if name in self.failing:
+                return [sys.executable, "-S", "-c", "import sys; sys.exit('sdfcore: it did not work')"]
+            copy = f"import shutil; shutil.copy({str(self.folder / (name + '.ply'))!r}, {str(output)!r})"
+            return [sys.executable, "-S", "-c", copy]
+
+        return command
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copies:
+    stand_in = Copies(tmp_path / "results")
+    monkeypatch.setattr(quality, "methods", stand_in)
+    return stand_in
+
+
+def measured(data: Path, settings: quality.Settings = SETTINGS, record: Path | None = None) -> dict[str, Any]:
+    record = record or data / "quality.json"
+    body = quality.begun(record, settings, resume=record.exists()) | {"command": "the command"}
+    quality.run(cases(data), settings, body, lambda now: quality.write_json(record, now))
+    return body
+
+
+def verdicts(body: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    return {bar.text: (bar.found, bar.passed) for bar in bars(body, list(body["rows"]))}
+
+
+# A process of its own ------------------------------------------------------------------------------------------------
+
+
+def test_memory_and_time_are_the_childs_alone(tmp_path: Path) -> None:
+    ballast = np.ones(50_000_000)  # 400 MB that a child would inherit as its own peak
+    code = "import sys, time; held = b'x' * 60_000_000; open(sys.argv[1], 'w').write('x'); time.sleep(0.6); print('hi')"
+    output = tmp_path / "out.txt"
+    done = measure([sys.executable, "-S", "-c", code, str(output)], output, threads=1, limit=30)
+    assert ballast[-1] == 1
+    assert (done.code, done.out, done.complaint) == (0, "hi\n", "")
+    assert 60 < done.peak_mib < 150
+    assert done.seconds_written is not None
+    assert 0 < done.seconds_written <= done.seconds - 0.5
+
+
+def test_what_hangs_is_killed_and_a_stale_result_is_none(tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+    output.write_text("stale")
+    done = measure([sys.executable, "-S", "-c", "import time; time.sleep(60)"], output, threads=1, limit=0.5)
+    assert done.code == -9
+    assert done.seconds < 20
+    assert done.seconds_written is None
+    assert done.complaint == "ended with -9, without a file"
+
+
+def test_the_last_line_of_a_failure_is_its_complaint() -> None:
+    assert Measured(2, 1.0, 0.5, 1.0, 9.0, "", "a\nsdfcore: no\n\n").complaint == "sdfcore: no"
+    assert Measured(0, 1.0, None, 1.0, 9.0, "", "").complaint == "ended with 0, without a file"
+
+
+# What is measured ----------------------------------------------------------------------------------------------------
+
+
+def test_cases_are_shapes_that_are_not_analytic_and_scans_with_a_truth(data: Path) -> None:
+    assert [(case.name, case.kind) for case in cases(data)] == [("a", "shapes"), ("b", "shapes"), ("c", "scans")]
+    assert [case.name for case in cases(data, ("c", "a"))] == ["a", "c"]
+    with pytest.raises(quality.click.BadParameter, match=r"no z in .*there are: a, b, c"):
+        cases(data, ("a", "z"))
+    with pytest.raises(quality.click.BadParameter, match="none"):
+        cases(data / "shapes")
+
+
+def test_truths_are_welded_and_points_lie_on_them_with_outward_normals(data: Path) -> None:
+    write(data / "shapes" / "a.ply", torn(ball(4.0).flipped()))
+    shape, scan = (load(case, 500) for case in cases(data, ("a", "c")))
+    assert len(shape.truth.vertices) == len(BALL.vertices)
+    assert shape.description()["euler"] == 2
+    assert shape.half == pytest.approx(4.0, rel=1e-3)
+    for subject, count, radius in ((shape, 500, 4.0), (scan, 321, 1.0)):
+        assert len(subject.cloud) == count
+        assert np.linalg.norm(subject.cloud.points, axis=1) == pytest.approx(radius, rel=0.02)
+        assert subject.cloud.normals is not None
+        assert (np.einsum("nd,nd->n", subject.cloud.normals, subject.cloud.points) > 0.98 * radius).all()
+
+
+def test_lengths_are_shares_of_half_the_longest_side(data: Path) -> None:
+    write(data / "shapes" / "a.ply", ball(50.0))
+    subject = load(cases(data, ("a",))[0], 10)
+    found = subject.compared(ball(51.0), 1000)
+    assert found["chamfer"] == pytest.approx(0.02, rel=0.05)
+    assert found["hausdorff"] == pytest.approx(0.02, rel=0.05)
+    assert (found["right_components"], found["right_euler"]) == (True, True)
+    pair = Mesh(np.concatenate([ball(51).vertices, ball(9).vertices]), np.concatenate([BALL.faces, BALL.faces + 642]))
+    assert (subject.compared(pair, 1000)["right_components"], subject.compared(pair, 1000)["euler"]) == (False, 4)
+
+
+# Bars and tables -----------------------------------------------------------------------------------------------------
+
+
+def test_bars_and_tables_of_good_results(data: Path, copies: Copies) -> None:
+    body = measured(data)
+    found = verdicts(body)
+    for kind in ("shapes", "scans"):
+        ratio, passed = found[f"{kind}, draft: median Chamfer ≤ 1.0 × Poisson 7"]
+        assert (ratio.endswith("= 0.50"), passed) == (True, True)  # 0.01 / 0.02
+        ratio, passed = found[f"{kind}, balanced: median Chamfer ≤ 2.0 × Poisson 8"]
+        assert (ratio.endswith("= 3.00"), passed) == (True, False)  # 0.009 / 0.003
+    assert found["shapes, balanced: each in ≤ 90 s"][1] is True
+    assert found["shapes, draft: all watertight"] == ("2 of 2", True)
+    assert found["scans, draft: right number of parts"] == ("1 of 1", True)
+    assert found["shapes, draft: right Euler characteristic for ≥ 2"] == ("2 of 2", True)
+    text = section(body, list(body["rows"]))
+    assert "```\nthe command\n```" in text
+    assert "### Medians, shapes: 2\n" in text
+    assert "### Medians, scans: 1\n" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| `", "|  |"))]
+    assert len(rows) == 12
+    cells = [cell.strip() for cell in rows[0].split("|")[1:-1]]
+    assert cells[:2] == ["`a`", "**draft**"]
+    assert float(cells[2]) == pytest.approx(1000, rel=0.02)
+    assert cells[6:9] == ["1", "2", "yes"]
+    assert str(data) not in text
+
+
+def test_bad_results_fail_their_bars_and_are_marked(data: Path, copies: Copies) -> None:
+    pair = Mesh(
+        np.concatenate([ball(1.01).vertices, ball(0.3).vertices]), np.concatenate([BALL.faces, BALL.faces + 642])
+    )
+    write(copies.folder / "draft.ply", pair)
+    write(copies.folder / "balanced.ply", ball(1.001, slice(2, None)))
+    body = measured(data, quality.Settings(depths=(8,), points=500, samples=1000))
+    body["settings"]["cap"] = 0.0
+    found = verdicts(body)
+    assert found["shapes, draft: all watertight"] == ("2 of 2", True)
+    assert found["shapes, draft: right number of parts"] == ("0 of 2", False)
+    assert found["shapes, draft: right Euler characteristic for ≥ 2"] == ("0 of 2", False)
+    assert found["shapes, balanced: median Chamfer ≤ 2.0 × Poisson 8"][1] is True
+    assert found["shapes, balanced: all watertight"] == ("0 of 2", False)
+    assert found["shapes, balanced: each in ≤ 0 s"][1] is False
+    assert "shapes, draft: median Chamfer ≤ 1.0 × Poisson 7" not in found  # depth 7 was not run
+    text = section(body, list(body["rows"]))
+    assert text.count("| **2** | **4** | yes |") == 3
+    assert text.count("| **no** |") == 3
+
+
+def test_a_failure_is_named_and_spoils_the_medians(data: Path, copies: Copies) -> None:
+    copies.failing = {"draft"}
+    body = measured(data)
+    found = verdicts(body)
+    ratio, passed = found["shapes, draft: median Chamfer ≤ 1.0 × Poisson 7"]
+    assert (ratio.startswith("– / "), ratio.endswith("= inf"), passed) == (True, True, False)
+    assert found["shapes, draft: all watertight"] == ("0 of 2", False)
+    assert section(body, list(body["rows"])).count("| failed: sdfcore: it did not work |") == 3
+
+
+# Interruption --------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_goes_on_after_the_last_finished_shape(data: Path, copies: Copies) -> None:
+    record = data / "quality.json"
+    body = quality.begun(record, SETTINGS, resume=False)
+
+    def save_once(now: dict[str, Any]) -> None:
+        quality.write_json(record, now)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quality.run(cases(data), SETTINGS, body, save_once)
+    assert list(json.loads(record.read_text())["rows"]) == ["a"]
+    kept = json.loads(record.read_text())["rows"]["a"]
+    copies.made.clear()
+    body = measured(data)
+    assert copies.made == ["draft", "balanced", "poisson7", "poisson8"] * 2
+    assert body["rows"]["a"] == kept
+    assert list(json.loads(record.read_text())["rows"]) == ["a", "b", "c"]
+
+
+def test_resuming_repeats_what_failed_what_is_new_and_what_changed(data: Path, copies: Copies) -> None:
+    copies.failing = {"poisson7"}
+    few = quality.Settings(presets=("draft",), depths=(7,), points=500, samples=1000)
+    measured(data, few)
+    copies.failing.clear()
+    copies.made.clear()
+    write(data / "shapes" / "b.ply", ball(1.5))
+    body = measured(data, quality.Settings(presets=("draft",), depths=(7, 8), points=500, samples=1000))
+    assert copies.made == ["poisson7", "poisson8", "draft", "poisson7", "poisson8", "poisson7", "poisson8"]
+    assert all(len(found["methods"]) == 3 for found in body["rows"].values())
+    assert not any("error" in row for found in body["rows"].values() for row in found["methods"].values())
+
+
+@pytest.mark.parametrize("change", [{"samples": 999}, {"steps": 5}, {"threads": 7}])
+def test_other_settings_start_anew(change: dict[str, int], tmp_path: Path) -> None:
+    record = tmp_path / "q.json"
+    quality.write_json(record, quality.begun(record, SETTINGS, resume=False) | {"rows": {"a": {}}})
+    assert quality.begun(record, SETTINGS, resume=True)["rows"] == {"a": {}}
+    assert quality.begun(record, SETTINGS, resume=False)["rows"] == {}
+    assert quality.begun(record, quality.Settings(**{**quality.asdict(SETTINGS), **change}), resume=True)["rows"] == {}
+
+
+# The commands --------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_section_and_json_and_ends_with_1_when_a_bar_fails(data: Path, copies: Copies) -> None:
+    output, record = data / "docs.md", data / "made" / "q.json"
+    given = ["--data", str(data), "--shapes", "a", "--depths", "", "--output", str(output), "--json", str(record)]
+    done = CliRunner().invoke(quality.quality, given)
+    assert done.exit_code == 0, done.output
+    assert "quality --data DIR --shapes a" in output.read_text()
+    assert set(json.loads(record.read_text())["rows"]["a"]["methods"]) == {"draft", "balanced"}
+    copies.failing = {"balanced"}
+    done = CliRunner().invoke(quality.quality, given)
+    assert done.exit_code == 1
+    assert "does not hold: shapes, balanced: all watertight: 0 of 1" in done.output
+
+
+def test_sections_stand_beside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "docs" / "benchmarks.md"
+    document.write_section(path, "quality", "first")
+    document.write_section(path, "speed", "second")
+    path.write_text(path.read_text() + "\nby hand\n")
+    document.write_section(path, "quality", "third")
+    text = path.read_text()
+    assert "first" not in text
+    assert text.index("# Benchmarks") < text.index("third") < text.index("second") < text.index("by hand")
+    assert text.count("<!-- quality: begin") == text.count("<!-- quality: end") == 1
+
+
+def test_real_commands_fill_a_row(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sdfcore itself, few steps; and Poisson's process with a pymeshlab that gives the unit cube."""
+    stub = data / "stub"
+    stub.mkdir()
+    (stub / "pymeshlab.py").write_text(
+        "import numpy as np, trimesh\n"
+        "class PyMeshLabException(Exception): pass\n"
+        "class Mesh:\n    def __init__(self, **arrays): pass\n"
+        "class MeshSet:\n"
+        "    def add_mesh(self, mesh): pass\n"
+        "    def generate_surface_reconstruction_screened_poisson(self, depth, threads):\n"
+        "        assert (depth, threads) == (7, 1)\n"
+        "    def current_mesh(self): return self\n"
+        "    def vertex_matrix(self): return np.array(trimesh.creation.box().vertices)\n"
+        "    def face_matrix(self): return np.array(trimesh.creation.box().faces)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(stub))
+    settings = quality.Settings(presets=("draft",), depths=(7,), points=500, samples=1000, steps=3)
+    body = {"settings": quality.asdict(settings), "machine": document.machine(), "rows": {}}
+    quality.run(cases(data, ("a",)), settings, body, lambda now: None)
+    ours, peer = (body["rows"]["a"]["methods"][name] for name in ("draft", "poisson7"))
+    assert "error" not in ours
+    assert (ours["recipe"], ours["steps"], ours["watertight"]) == ("distance", 3, True)
+    assert ours["model_bytes"] > 1000
+    assert 0 < ours["seconds_alone"] < ours["seconds"] < ours["seconds_process"]
+    assert 100 < ours["peak_mib"] < 2000
+    assert (peer["vertices"], peer["faces"], peer["euler"]) == (8, 12, 2)
+    assert 0 < peer["seconds_alone"] < peer["seconds"]
+
+
+def test_every_suite_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from scripts import benchmark
+
+    done = CliRunner().invoke(benchmark.benchmarks, ["--help"])
+    found = {line.split()[0] for line in done.output.partition("Commands:")[2].splitlines() if line.strip()}
+    assert found >= {"awkward", "extraction", "quality", "speed"}
+    assert not found & {"measured", "document", "subjects", "_poisson"}
+    assert CliRunner().invoke(benchmark.benchmarks, ["../benchmark"]).exit_code == 2
+
+
+# The other suites' verdicts ------------------------------------------------------------------------------------------
+
+
+def speed_row(name: str, seconds: float, chamfer: float) -> dict[str, Any]:
+    return {
+        "name": name, "seconds": seconds, "seconds_cpu": 9.0, "peak_mib": 500.0, "chamfer": chamfer,
+        "hausdorff": 0.01, "watertight": True,
+    }  # fmt: skip
+
+
+def test_speed_takes_the_median_time_and_the_worst_chamfer() -> None:
+    peer = speed_row("Poisson 7", 1.0, 0.0005)
+    ours = [speed_row("draft", seconds, 0.0004) for seconds in (15.0, 40.0, 19.0)]
+    assert [bar.passed for bar in speed.bars(ours, peer)] == [True, True]
+    assert speed.bars(ours, peer)[0].found == "19.0 s"
+    ours[0]["chamfer"], ours[0]["seconds"] = 0.0006, 21.0
+    assert [bar.passed for bar in speed.bars(ours, peer)] == [False, False]
+    text = speed.section([*ours, peer], speed.bars(ours, peer), "the command", 2)
+    assert "| draft | 40.0 | 9.0 | 500 | 40.0 | 1000.0 | yes |" in text
+
+
+def extraction_row(seconds: float, coarse: float, fine: float, apart: float) -> dict[str, Any]:
+    timing = {"seconds": seconds, "vertices": 1234}
+    dense = {"apart": apart, "vertices": 5, "vertices_dense": 6}
+    return {"name": "a", "coarse": {**timing, "peak_mib": coarse}, "fine": {**timing, "peak_mib": fine}, "dense": dense}
+
+
+def test_extraction_is_as_good_as_its_worst_network() -> None:
+    good = extraction_row(4.9, 1000, 2000, 1e-6)
+    assert [bar.passed for bar in extraction.bars([good])] == [True] * 4
+    for bad in range(4):
+        limits = [4.9, 1000.0, 2000.0, 1e-6]
+        limits[bad] = [5.1, 1030.0, 2050.0, 2e-5][bad]
+        passed = [bar.passed for bar in extraction.bars([extraction_row(*limits), good])]
+        assert passed == [row != bad for row in range(4)]
+    assert "| `a` | 4.9 | 1000 | 1,234 | 4.9 | 2000 | 1,234 | 1.0e-06 | 5 | 6 |" in extraction.section([good], "c", 2)
+
+
+def test_dense_evaluation_finds_the_same_vertices_and_the_recipe_is_of_the_size_measured() -> None:
+    size = RECIPES["siren"].sizes["draft"]
+    assert (size.width, size.depth) == (extraction.NETWORK["width"], extraction.NETWORK["depth"])
+    network = Siren(width=16, depth=2, omega=8.0)
+    with extraction.torch.no_grad():
+        network.last.bias.zero_()
+    sdf = NeuralSDF(network, Frame.around(ball().vertices), Box(np.full(3, -0.9), np.full(3, 0.9)), {})
+    found = extraction.against_dense(sdf, 20)
+    assert found["vertices"] == found["vertices_dense"] > 50
+    assert found["apart"] < 1e-5
