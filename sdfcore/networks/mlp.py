@@ -41,11 +41,9 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:
-        for i, layer in enumerate(linears(self.layers)):
+        for layer in linears(self.layers):
             layer.bias.zero_()
             layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
-            if i and i == self.skip:
-                layer.weight[:, -3:] = 0.0  # the sphere must come from the deep part alone
         self.last.weight.normal_(math.sqrt(math.pi / self.last.in_features), 1e-4)
         self.last.bias.fill_(-radius)
 

@@ -1,0 +1,296 @@
+"""Derivatives, initial shapes, and the sparse grids of the networks."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from small_fits import directions
+from torch import Tensor, nn
+
+from sdfcore.errors import StorageError
+from sdfcore.fields import value_and_gradient
+from sdfcore.networks import MLP, NETWORKS, FeatureGrid, Siren, build
+
+LEVELS = [4, 8, 16, 32, 64]
+SPHERE = (0.6 * directions(400)).astype(np.float32)
+PATCH = SPHERE[SPHERE[:, 2] > 0.3]  # leaves most of the box without fine nodes
+
+
+def points_in(count: int, half: float = 1.0, seed: int = 1) -> Tensor:
+    """float64, and in no grid nearer than 1e-4 to a cell's border, where derivatives jump."""
+    drawn = torch.rand(4 * count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    points = (drawn * 2 - 1) * half
+    across = (points + 1) * (LEVELS[-1] / 2)  # the borders of the finest grid are those of all
+    away = ((across - across.round()).abs() > 1e-4 * LEVELS[-1] / 2).all(dim=1)
+    assert away.sum() >= count
+    return points[away][:count]
+
+
+def grid(points: np.ndarray = PATCH, seed: int = 0, amplitude: float = 0.3) -> FeatureGrid:
+    torch.manual_seed(seed)
+    network = FeatureGrid.around(points, LEVELS, dense=8, width=16, depth=2)
+    with torch.no_grad():
+        network.features[1:].normal_(0, amplitude)
+    return network
+
+
+def network_of(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    return {"mlp": lambda: MLP(24, 4, skip=2), "siren": lambda: Siren(24, 3), "grid": grid}[kind]()
+
+
+# All networks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [1.0, 1.4])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 2e-4)])
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_forward_mode_gives_the_derivatives_of_autograd(
+    kind: str, dtype: torch.dtype, tolerance: float, half: float
+) -> None:
+    network, points = network_of(kind).to(dtype), points_in(300, half).to(dtype)
+    x = points.clone().requires_grad_(True)
+    expected = network(x)
+    (gradient,) = torch.autograd.grad(expected.sum(), x)
+    along = torch.stack([points.roll(1, 0), points.roll(1, 1), torch.ones_like(points)])
+    value, derivatives = network.pushforward(points, along)
+    assert (value.shape, derivatives.shape) == ((300,), (3, 300))
+    torch.testing.assert_close(value, expected, atol=tolerance, rtol=tolerance)
+    scale = float(gradient.norm(dim=1).max())
+    torch.testing.assert_close(derivatives, (along * gradient).sum(dim=-1), atol=scale * tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_the_derivatives_are_those_of_finite_differences(kind: str) -> None:
+    network, points, step = network_of(kind).double(), points_in(200), 1e-6
+    _, gradient = value_and_gradient(network, points)
+    with torch.no_grad():
+        moved = [(network(points + step * e) - network(points - step * e)) / (2 * step) for e in torch.eye(3).double()]
+    torch.testing.assert_close(gradient.detach(), torch.stack(moved, dim=1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_a_loss_on_forward_mode_gradients_can_be_descended(kind: str) -> None:
+    """Its slope in weight space, along a random direction, is that of finite differences."""
+    network, points = network_of(kind).double(), points_in(50)
+    weights = list(network.parameters())
+    torch.manual_seed(3)
+    direction = [torch.randn_like(w) * (1.0 if w.ndim == 2 else 0.1) for w in weights]
+    if kind == "grid":
+        direction[0][0] = 0.0  # the row that stays zero
+
+    def loss() -> Tensor:
+        return (value_and_gradient(network, points)[1].norm(dim=1) - 1).square().mean()
+
+    slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
+    expected = sum(float((s * d).sum()) for s, d in zip(slopes, direction, strict=True) if s is not None)
+    step, values = 1e-6, []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for w, d in zip(weights, direction, strict=True):
+                w += sign * step * d
+            values.append(float(loss()))
+    assert abs(expected) > 1e-2
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_config_and_weights_make_the_same_network_again(kind: str) -> None:
+    network, points = network_of(kind), points_in(100).float()
+    again = build(network.kind, json.loads(json.dumps(network.config)))
+    assert type(again) is type(network)
+    assert not torch.equal(again(points), network(points))  # so the weights below are what makes them equal
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(points), network(points))
+    assert torch.equal(value_and_gradient(again, points)[1], value_and_gradient(network, points)[1])
+
+
+@pytest.mark.parametrize(("kind", "config"), [("kan", {}), ("mlp", {"heads": 8}), ("grid", {})])
+def test_an_unknown_network_is_an_error_of_storage(kind: str, config: dict[str, int]) -> None:
+    with pytest.raises(StorageError, match=kind):
+        build(kind, config)
+
+
+# Initial shapes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP(256, 6, skip=3),
+        lambda: MLP(128, 4, skip=2),
+        lambda: MLP(256, 6, skip=0),
+        lambda: FeatureGrid.around(PATCH, LEVELS),
+        lambda: FeatureGrid.around(PATCH, LEVELS, depth=3),
+    ],
+    ids=["mlp", "small mlp", "no skip", "grid", "deep grid"],
+)
+def test_an_untrained_field_is_roughly_the_distance_to_a_sphere(make: Callable[[], nn.Module], seed: int) -> None:
+    torch.manual_seed(seed)
+    network = make()
+    outwards = torch.from_numpy(directions(300)).float()
+    with torch.no_grad():
+        means = torch.stack([network(outwards * radius).mean() for radius in torch.linspace(0, 1, 11)])
+        assert (means.diff() > 0).all()
+        assert (network(outwards * 0.1) < 0).all()
+        assert (network(outwards) > 0).all()
+        slope = float((means[10] - means[5]) / 0.5)
+    assert 0.65 < slope < 1.5
+
+
+def test_siren_keeps_its_activations_in_scale_at_any_depth() -> None:
+    """Sitzmann et al. 2020, theorem 1.8: before a sine a standard normal, so after it a spread of 0.66."""
+    torch.manual_seed(0)
+    network, h = Siren(256, 6), points_in(1000).float()
+    for layer in network.layers:
+        h = network.activation(layer(h))
+        assert 0.6 < h.std() < 0.75
+
+
+# The sparse grid ----------------------------------------------------------------------------------------------------
+
+
+def brute_force_nodes(points: np.ndarray, cells: int, reach: int) -> set[tuple[int, ...]]:
+    found = set()
+    for low in np.clip(np.floor((points.astype(np.float64) + 1) * cells / 2).astype(int), 0, cells - 1):
+        for step in itertools.product(range(-reach, reach + 2), repeat=3):
+            node = tuple(int(n) for n in low + step)
+            if all(0 <= n <= cells for n in node):
+                found.add(node)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "reach", "count"), [(0.1, 0, 8), (0.1, 1, 64), (0.1, 2, 216), (-1.0, 1, 27), (1.0, 1, 27), (5.0, 1, 27)]
+)
+def test_one_point_has_the_nodes_of_its_cell_and_those_within_reach(place: float, reach: int, count: int) -> None:
+    point = np.full((1, 3), place, dtype=np.float32)
+    assert FeatureGrid.around(point, [8, 64], dense=8, reach=reach).config["nodes"] == [9**3, count]
+
+
+@pytest.mark.parametrize("reach", [0, 1])
+def test_the_nodes_are_those_near_the_points(reach: int) -> None:
+    network = FeatureGrid.around(PATCH[:40], LEVELS, dense=8, reach=reach)
+    for (cells, nodes), count in zip(network.node_positions(), network.config["nodes"], strict=True):
+        ijk = np.rint((nodes + 1) * cells / 2)
+        np.testing.assert_allclose((nodes + 1) * cells / 2, ijk, atol=1e-9)
+        found = {tuple(int(n) for n in row) for row in ijk}
+        assert len(found) == len(nodes) == count
+        if cells <= 8:
+            assert len(found) == (cells + 1) ** 3
+        else:
+            assert found == brute_force_nodes(PATCH[:40], cells, reach)
+    assert len(network.features) == 1 + sum(network.config["nodes"])
+
+
+def test_a_node_lends_its_feature_to_its_own_cells_and_to_no_other() -> None:
+    network = grid(amplitude=0.0).double()
+    cells, nodes = network.node_positions()[-1]
+    row = len(network.features) - len(nodes) + 7  # the eighth node of the finest grid
+    points = torch.from_numpy(nodes[7]) + (points_in(4000, 1.5) * 2 / cells)
+    with torch.no_grad():
+        before = network(points)
+        network.features[row] = 1.0
+        changed = network(points) != before
+    inside = ((points - torch.from_numpy(nodes[7])).abs() < 2 / cells).all(dim=1)
+    assert torch.equal(changed, inside & (points.abs() < 1).all(dim=1))
+
+
+def test_at_a_node_the_features_are_those_stored() -> None:
+    network = grid().double()
+    first = 1
+    with torch.no_grad():
+        for level, (_, nodes) in enumerate(network.node_positions()):
+            rows, sides = network._corners(torch.from_numpy(nodes))
+            weights = sides[:, level, 0, :, None, None] * sides[:, level, 1, None, :, None]
+            weights = (weights * sides[:, level, 2, None, None, :]).reshape(-1, 8)
+            expected = torch.arange(first, first + len(nodes), dtype=torch.int32)
+            picked = rows[:, level].gather(1, weights.argmax(dim=1, keepdim=True))[:, 0]
+            assert torch.equal(picked, expected)
+            torch.testing.assert_close(weights.max(dim=1).values, torch.ones(len(nodes), dtype=torch.float64))
+            first += len(nodes)
+
+
+def test_the_field_is_continuous_across_cells_and_the_borders_of_the_bands() -> None:
+    network = grid(amplitude=1.0).double()
+    steps = torch.arange(1, LEVELS[-1], dtype=torch.float64) * (2 / LEVELS[-1]) - 1  # every border of every grid
+    others = points_in(60)[:, :2]
+    for axis in range(3):
+        on = torch.cat([steps.repeat_interleave(60)[:, None], others.repeat(len(steps), 1)], dim=1).roll(axis, 1)
+        tiny = torch.zeros(3, dtype=torch.float64)
+        tiny[axis] = 1e-9
+        with torch.no_grad():
+            rows, _ = network._corners(on)
+            assert (rows[:, -1] == 0).any(dim=1).sum() > 500  # some without nodes,
+            assert (rows[:, -1] > 0).any(dim=1).sum() > 100  # some with,
+            assert ((rows[:, -1] > 0).any(dim=1) & (rows[:, -1] == 0).any(dim=1)).sum() > 20  # some on the border
+            jump = (network(on + tiny) - network(on - tiny)).abs()
+        assert jump.max() < 1e-6
+
+
+def test_where_no_node_is_the_feature_stays_zero_while_the_others_learn() -> None:
+    network = grid()
+    points = points_in(500).float()
+    rows, _ = network._corners(points)
+    assert (rows == 0).any()
+    before = network.features.detach().clone()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(5):
+        value, gradient = value_and_gradient(network, points)
+        optimiser.zero_grad()
+        (value.square().mean() + gradient.square().mean()).backward()
+        optimiser.step()
+    assert (network.features[0] == 0).all()
+    used = torch.unique(rows[rows > 0])
+    assert (network.features.detach()[used] != before[used]).all()
+
+
+def test_new_keys_make_new_lookups() -> None:
+    points = points_in(100).float()
+    here, there = grid(PATCH, 0), grid(PATCH * np.float32(-1), 0)
+    assert here.config["nodes"] != there.config["nodes"] or not torch.equal(here.keys, there.keys)
+    other = build("grid", there.config)
+    other(points)  # lookups of keys that are all zero
+    other.load_state_dict(there.state_dict())
+    assert torch.equal(other(points), there(points))
+
+
+def test_a_grid_moves_and_copies_with_its_lookups() -> None:
+    points = points_in(100)
+    network = grid()
+    expected = network(points.float()).detach()
+    moved = copy.deepcopy(network).to(torch.float64)
+    torch.testing.assert_close(moved(points).float(), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(moved.to(torch.float32)(points.float()), expected)
+    assert torch.equal(copy.deepcopy(moved)(points.float()), expected)
+
+
+def test_outside_the_box_the_field_is_finite_and_goes_on() -> None:
+    network = grid()
+    corners = torch.tensor(list(itertools.product([-1.0, 1.0, -1 - 1e-6, 1 + 1e-6, -3.0, 1e4], repeat=3)))
+    value, gradient = value_and_gradient(network, corners)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+    edge = points_in(200).double().clamp(-1, 1)
+    edge[:, 0] = 1.0
+    moved = edge + torch.tensor([1e-9, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(network.double()(moved), network(edge), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("cells", [1289, 1290])
+def test_a_grid_too_fine_for_its_keys_is_refused(cells: int) -> None:
+    corner = np.ones((1, 3), dtype=np.float32)
+    if cells == 1290:
+        with pytest.raises(ValueError, match="too fine"):
+            FeatureGrid.around(corner, [cells])
+    else:
+        ((_, nodes),) = FeatureGrid.around(corner, [cells]).node_positions()
+        np.testing.assert_allclose(nodes.max(axis=0), 1)
+        np.testing.assert_allclose(nodes.min(axis=0), 1 - 4 / cells)
