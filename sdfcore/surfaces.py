@@ -212,7 +212,8 @@ def outward(mesh: Mesh) -> Mesh:
 def point_areas(points: Array, normals: Array, neighbours: int = 12) -> Array:
     """(N,) area each point stands for: the disc that reaches its k-th neighbour, shared by those that face its way.
 
-    Counting only neighbours whose normal is within 90° keeps the two sides of a thin part from halving each other.
+    Counting only neighbours whose normal is within 90° keeps the two sides of a thin part from halving each other. A
+    share below one half is taken for a half: else a point with a wrong normal would outweigh all those around it.
     Areas are capped at 25 times the median, so that a stray point far from all others does not stand for a wall.
     """
     from scipy.spatial import cKDTree
@@ -223,7 +224,7 @@ def point_areas(points: Array, normals: Array, neighbours: int = 12) -> Array:
     found = cKDTree(points).query(points, k=count + 1, workers=-1)
     distance, row = np.asarray(found[0]), np.asarray(found[1])
     agree = (np.einsum("nd,nkd->nk", normals, normals[row[:, 1:]]) > 0).sum(axis=1)
-    share = (agree + 1) / (count + 1)  # with the point itself, which also keeps the mean of 1 / share right
+    share = np.maximum((agree + 1) / (count + 1), 0.5)  # with the point itself
     areas = np.pi * distance[:, -1] ** 2 / (count * share)
     known = areas[areas > 0]
     return areas if len(known) == 0 else np.minimum(areas, 25 * np.median(known))
