@@ -1,0 +1,169 @@
+"""Batches: seeded, of the shapes promised, and labelled with the distances of their own points."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from small_fits import directions
+
+from sdfcore.errors import NoNormalsError
+from sdfcore.sampling import Batch, Evidence, HalfUniform, Labelled, NearAndUniform, Sampler
+
+CPU = torch.device("cpu")
+RADIUS = 0.7
+
+
+def exact(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points, axis=1) - RADIUS
+
+
+def evidence(count: int = 3000, normals: bool = True) -> Evidence:
+    n = directions(count).astype(np.float32)
+    return Evidence(n * np.float32(RADIUS), n if normals else None, exact)
+
+
+def sampler(name: str, seed: int, count: int = 64, normals: bool = True) -> Sampler:
+    known = evidence(normals=normals)
+    if name == "labelled":
+        return Labelled(known, count, seed, CPU, pool=2000)
+    return {"near": NearAndUniform, "half": HalfUniform}[name](known, count, seed, CPU)
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    found = (batch.surface, batch.space, batch.normals, batch.directions, batch.distances)
+    return [t for t in found if t is not None]
+
+
+@pytest.mark.parametrize("name", ["near", "half", "labelled"])
+def test_the_same_seed_draws_the_same_batches_whatever_else_is_drawn(name: str) -> None:
+    first, second, other = sampler(name, 5), sampler(name, 5), sampler(name, 6)
+    drawn = [first.batch() for _ in range(3)]
+    torch.manual_seed(123)  # the global generators are not used
+    np.random.seed(123)
+    for batch in drawn:
+        for a, b in zip(tensors(batch), tensors(second.batch()), strict=True):
+            assert torch.equal(a, b)
+    assert not torch.equal(other.batch().space, drawn[0].space)
+    assert not torch.equal(drawn[1].surface, drawn[0].surface)
+
+
+@pytest.mark.parametrize("name", ["near", "half", "labelled"])
+def test_surface_points_come_with_their_own_normals(name: str) -> None:
+    batch = sampler(name, 0).batch()
+    assert batch.surface.dtype == batch.space.dtype == torch.float32
+    torch.testing.assert_close(batch.surface, RADIUS * batch.known_normals)
+    assert sampler(name, 0, normals=False).batch().normals is None
+
+
+def test_labels_are_the_distances_of_the_very_points() -> None:
+    drawing = Labelled(evidence(), 256, 3, CPU, cells=[(0.05, np.zeros((1, 3)) + 0.4)], pool=4000)
+    for _ in range(3):
+        batch = drawing.batch()
+        np.testing.assert_allclose(batch.known_distances, exact(batch.space.numpy()), atol=1e-6)
+        torch.testing.assert_close(batch.known_directions.norm(dim=1), torch.ones(256))
+    assert len(batch.space) == 256 + 64
+
+
+def test_labelled_points_lie_near_the_surface_in_the_cells_and_everywhere() -> None:
+    known, far = evidence(), 0.08
+    node = np.array([[0.1, 0.2, -0.1]])
+    drawing = Labelled(known, 4000, 0, CPU, cells=[(0.05, node)], pool=9000, far=far)
+    near = drawing.near.numpy()
+    in_cell = (np.abs(near - node) <= 0.05 + 1e-6).all(axis=1)
+    assert in_cell.sum() == 4500  # half as many as those moved off the surface
+    distances = np.abs(exact(near[~in_cell]))
+    assert len(distances) == 9000
+    assert distances.max() < 5.5 * far
+    # log-uniform spreads; the mean of ln|z| of a standard normal is -0.635
+    typical = np.exp(np.log(distances).mean() + 0.635)
+    assert typical == pytest.approx(np.sqrt(known.spacing * far), rel=0.1)
+    wide = drawing.wide.numpy()
+    assert np.abs(wide).max() <= 1
+    assert (np.abs(wide.mean(axis=0)) < 0.1).all()
+    assert wide.std(axis=0) == pytest.approx(np.full(3, 1 / 3**0.5), rel=0.1)
+
+
+def test_a_second_look_draws_more_of_what_is_wrong_and_keeps_the_labels_right() -> None:
+    def half_wrong(points: torch.Tensor) -> torch.Tensor:
+        """Exact where x > 0; elsewhere off by 0.1."""
+        return points.norm(dim=1) - RADIUS + 0.1 * (points[:, 0] < 0)
+
+    drawing = Labelled(evidence(), 4000, 0, CPU, pool=6000)
+    even, _ = drawing.batch(), drawing.refresh(half_wrong)
+    batch = drawing.batch()
+    for name in ("surface", "space"):
+        before, after = ((getattr(b, name)[:, 0] < 0).float().mean() for b in (even, batch))
+        assert abs(before - 0.5) < 0.04
+        assert abs(after - 0.75) < 0.06  # half of the draws even, half by the error
+    np.testing.assert_allclose(batch.known_distances, exact(batch.space.numpy()), atol=1e-6)
+    torch.testing.assert_close(batch.surface, RADIUS * batch.known_normals)
+    drawing.refresh(lambda points: points.norm(dim=1) - RADIUS)  # all is learned: even again
+    assert abs(float((drawing.batch().surface[:, 0] < 0).float().mean()) - 0.5) < 0.05
+
+
+def test_labels_need_an_oracle() -> None:
+    with pytest.raises(ValueError, match="oracle"):
+        Labelled(Evidence(directions(50), None, None), 8, 0, CPU)
+
+
+def test_near_samples_spread_as_far_as_each_points_fiftieth_neighbour() -> None:
+    n = directions(500).astype(np.float32)
+    points = np.concatenate([n * np.float32(0.7), n * np.float32(0.01) + np.float32(0.9)])  # coarse and fine
+    drawing = NearAndUniform(Evidence(points, None, None), 40_000, 0, CPU)
+    batch = drawing.batch()
+    assert len(batch.space) == 45_000
+    moved = (batch.space[:40_000] - batch.surface).numpy()
+    fine = (batch.surface > 0.85).all(dim=1).numpy()
+    sigma = np.sort(cdist(points, points), axis=1)[:, 50]
+    for rows, of in ((fine, sigma[500:]), (~fine, sigma[:500])):
+        assert moved[rows].std() == pytest.approx(np.sqrt((of**2).mean()), rel=0.03)
+    uniform = batch.space[40_000:].numpy()
+    assert np.abs(uniform).max() <= 1.1
+    assert uniform.std(axis=0) == pytest.approx(np.full(3, 1.1 / 3**0.5), rel=0.05)
+
+
+def test_half_of_sirens_batch_is_uniform_in_the_box() -> None:
+    batch = HalfUniform(evidence(), 5000, 0, CPU).batch()
+    assert len(batch.surface) == len(batch.space) == 5000
+    assert np.abs(batch.space.numpy()).max() <= 1
+    assert batch.space.numpy().std(axis=0) == pytest.approx(np.full(3, 1 / 3**0.5), rel=0.05)
+
+
+# Evidence -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 8, 50])
+def test_neighbour_distances_are_those_of_positions_alone(k: int) -> None:
+    points = np.random.default_rng(0).uniform(-1, 1, (300, 3)).astype(np.float32)
+    expected = np.sort(cdist(points, points), axis=1)[:, k]
+    for normals in (None, directions(300).astype(np.float32)):
+        np.testing.assert_allclose(Evidence(points, normals, None).neighbour_distance(k), expected, rtol=1e-5)
+
+
+def test_few_points_have_their_farthest_as_neighbour() -> None:
+    points = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0]], dtype=np.float32)
+    np.testing.assert_allclose(Evidence(points, None, None).neighbour_distance(50), [2, 5**0.5, 5**0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [500, 5000, 20_000])
+def test_spacing_is_the_root_of_the_area_per_point(count: int) -> None:
+    expected = np.sqrt(4 * np.pi * RADIUS**2 / count)
+    assert evidence(count).spacing == pytest.approx(expected, rel=0.06)
+
+
+def test_points_at_one_place_have_a_spacing_that_can_be_divided_by() -> None:
+    points = np.zeros((100, 3), dtype=np.float32)
+    points[0] = 0.5
+    assert Evidence(points, None, None).spacing == 1e-6
+
+
+def test_what_a_batch_lacks_is_named() -> None:
+    batch = Batch(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(NoNormalsError, match="normals"):
+        _ = batch.known_normals
+    with pytest.raises(ValueError, match="directions"):
+        _ = batch.known_directions
+    with pytest.raises(ValueError, match="distances"):
+        _ = batch.known_distances
