@@ -258,12 +258,15 @@ def test_resuming_repeats_what_failed_what_is_new_and_what_changed(data: Path, c
 
 
 @pytest.mark.parametrize("change", [{"samples": 999}, {"steps": 5}, {"threads": 7}])
-def test_other_settings_start_anew(change: dict[str, int], tmp_path: Path) -> None:
+def test_other_settings_are_not_resumed(change: dict[str, int], tmp_path: Path) -> None:
     record = tmp_path / "q.json"
     quality.write_json(record, quality.begun(record, SETTINGS, resume=False) | {"rows": {"a": {}}})
     assert quality.begun(record, SETTINGS, resume=True)["rows"] == {"a": {}}
     assert quality.begun(record, SETTINGS, resume=False)["rows"] == {}
-    assert quality.begun(record, quality.Settings(**{**quality.asdict(SETTINGS), **change}), resume=True)["rows"] == {}
+    other = quality.Settings(**{**quality.asdict(SETTINGS), **change})
+    with pytest.raises(quality.click.ClickException, match="other settings"):
+        quality.begun(record, other, resume=True)
+    assert quality.begun(record, other, resume=False)["settings"] == quality.asdict(other)
 
 
 # The commands --------------------------------------------------------------------------------------------------------

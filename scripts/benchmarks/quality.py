@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,11 @@ def _said(found: Body) -> str:
 
 
 def begun(path: Path, settings: Settings, resume: bool) -> Body:
-    """The body to start with: empty, or to ``resume`` that in ``path`` if it was measured alike on a machine alike."""
+    """The body to start with: empty, or to ``resume`` that in ``path``.
+
+    Raises:
+        click.ClickException: what is there was measured with other settings or elsewhere, or is something else.
+    """
     fresh: Body = {"settings": asdict(settings), "machine": machine(), "rows": {}}
     if not resume:
         return fresh
@@ -158,8 +163,9 @@ def begun(path: Path, settings: Settings, resume: bool) -> Body:
     except (ValueError, KeyError) as error:
         raise click.ClickException(f"{path} is no result of this suite; move it away.") from error
     if not alike:
-        click.echo(f"{path.name} was measured with other settings or elsewhere: starting anew")
-        return fresh
+        raise click.ClickException(
+            f"{path.name} was measured with other settings or elsewhere; leave --resume out to start anew."
+        )
     return {**fresh, "rows": rows}
 
 
@@ -202,20 +208,25 @@ def invocation(shapes: str, settings: Settings) -> str:
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps instead of the presets', for trials.")
 @click.option("--threads", type=click.IntRange(min=1), default=threads_here, help="Default: all cores.")
 @click.option("--output", type=click.Path(path_type=Path), help="Default: docs/benchmarks.md if all is run.")
-@click.option("--json", "record", type=click.Path(path_type=Path), default=ROOT / "build" / "quality.json")
+@click.option(
+    "--json", "record", type=click.Path(path_type=Path), help="Default: build/quality.json, unless in trials."
+)
 @click.option("--resume", is_flag=True, help="Keep the rows already in the JSON file; failed ones are run again.")
 def quality(
     data: Path, shapes: str, presets: str, depths: str, seconds_cap: float, steps: int | None, threads: int,
-    output: Path | None, record: Path, resume: bool,
+    output: Path | None, record: Path | None, resume: bool,
 ) -> None:  # fmt: skip
     """Chamfer and more of every preset and of screened Poisson, on all shapes and scans of DATA."""
     levels = tuple(int(depth) for depth in words(depths))
     settings = Settings(words(presets), levels, steps=steps, cap=seconds_cap, threads=threads)
     _check(settings)
     chosen = cases(data, words(shapes))
+    if record is None:  # a trial must not take the place of hours of work
+        trial = steps is not None or (shapes and not resume)
+        record = ROOT / "build" / ("quality_trial.json" if trial else "quality.json")
     body = begun(record, settings, resume) | {"command": invocation(shapes, settings)}
     record.parent.mkdir(parents=True, exist_ok=True)
-    run(chosen, settings, body, lambda now: write_json(record, now))
+    run(chosen, settings, body, partial(write_json, record))
     names = [case.name for case in chosen]
     whole = not (shapes or steps)
     publish("quality", section(body, names), bars(body, names), output or (BENCHMARKS if whole else None))
