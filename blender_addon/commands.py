@@ -105,6 +105,8 @@ def _objects(names: Sequence[str] | None) -> list[Any]:
             raise InputError(f"There is no object {missing[0]!r}.", f"There are: {', '.join(scene.objects.keys())}.")
         return [scene.objects[name] for name in names]
     found = [o for o in scene.objects if o.type in meshes.READABLE and results.MODEL not in o]
+    if not found:
+        raise EmptyInputError("The file has no object to fit.", "Give a file with --input.")
     if len(found) != 1:
         names = [o.name for o in found]
         raise InputError(f"The file has {len(found)} objects to fit: {', '.join(names)}.", "Name one with --object.")
@@ -114,6 +116,8 @@ def _objects(names: Sequence[str] | None) -> list[Any]:
 def _import(path: Path, separate: bool) -> list[Any]:
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "Give a mesh or a scan.")
+    if bpy.app.background and not bpy.data.filepath:
+        bpy.ops.wm.read_homefile(use_empty=True)  # the start-up file's cube is not what was asked for
     before = set(bpy.data.objects)
     importer = _IMPORTERS.get(path.suffix.lower(), importing.import_file)
     importer(str(path.absolute()))

@@ -51,8 +51,6 @@ def leave(code: int) -> NoReturn:
 
 def main() -> NoReturn:
     arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    if not bpy.data.filepath:  # the start-up file's cube is not what was asked for
-        bpy.ops.wm.read_homefile(use_empty=True)
     package, registered = addon()
     code = 1
     try:
