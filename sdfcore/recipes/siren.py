@@ -41,6 +41,7 @@ RECIPE = Recipe(
         "balanced": Size(width=256, depth=4, steps=2500, batch=3072, rate=2e-4),
         "fine": Size(width=256, depth=4, steps=10000, batch=15000, rate=1e-4),  # the published rate and length
     },
+    needs_normals=True,  # without them nothing tells inside from outside, and the signs fall as they may
     normal_terms=("normals",),
     clip=1.0,
 )
