@@ -320,7 +320,7 @@ def test_seconds_are_kept(points: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "r.json").read_text())
     assert wall <= 12 * 1.2
-    assert wall == pytest.approx(report["seconds"]["total"], abs=1.0)
+    assert report["seconds"]["total"] <= wall <= report["seconds"]["total"] + 3  # the rest is the interpreter's end
     assert report["steps"] > 0
 
 
