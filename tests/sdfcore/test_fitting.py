@@ -146,14 +146,28 @@ def test_progress_counts_up_and_names_its_stage() -> None:
         next(iter(made))
 
 
+def prepare_slowly(monkeypatch: pytest.MonkeyPatch, name: str, seconds: float) -> None:
+    recipe = RECIPES[name]
+
+    def sampler(*arguments: object) -> object:
+        time.sleep(seconds)
+        return recipe.sampler(*arguments)
+
+    monkeypatch.setitem(RECIPES, name, replace(recipe, sampler=sampler))
+
+
+def test_preparation_counts_for_the_time_but_not_for_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_slowly(monkeypatch, "igr", 0.8)
+    started = time.perf_counter()
+    seen = [p for p in finish(fit(ball_points(200), recipe="igr", seconds=1.4)) if p.stage == "fitting"]
+    assert time.perf_counter() - started < 1.9  # 2.2 if the preparation did not count
+    assert seen[0].fraction < 0.4  # it would begin at 0.57
+    assert len(seen) > 3
+    assert seen[-1].fraction == 1
+
+
 def test_the_time_left_is_foreseen_without_the_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = RECIPES["distance"]
-
-    def prepare_slowly(*arguments: object) -> object:
-        time.sleep(1.0)
-        return slow.sampler(*arguments)
-
-    monkeypatch.setitem(RECIPES, "distance", replace(slow, sampler=prepare_slowly))
+    prepare_slowly(monkeypatch, "distance", 1.0)
     seen = [p for p in finish(fit(ball_points(), steps=40)) if p.stage == "fitting"]
     took = seen[-1].seconds - seen[0].seconds
     assert seen[3].seconds_left is not None

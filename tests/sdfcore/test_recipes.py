@@ -16,9 +16,10 @@ from sdfcore.extraction import extract_sdf
 from sdfcore.fields import NeuralSDF
 from sdfcore.fitting import Fit
 from sdfcore.geometry import PointCloud
-from sdfcore.networks import NETWORKS
+from sdfcore.networks import MLP, NETWORKS, Siren
 from sdfcore.presets import PRESETS
 from sdfcore.recipes import RECIPES
+from sdfcore.sampling import Evidence
 
 NAMES = ["distance", "igr", "siren"]
 STRAY = {"siren"}  # may leave sheets where there are no points, as its summary says
@@ -43,6 +44,25 @@ def test_a_recipe_describes_itself_and_has_a_size_for_every_preset(name: str) ->
     assert draft.width <= balanced.width <= fine.width
     assert set(recipe.normal_terms) <= set(recipe.objective.terms)
     assert recipe.needs_normals or not recipe.needs_distance
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "config"),
+    [
+        # Gropp et al. 2020, sec. 5 and supplement: τ = 1, λ = 0.1; 8 layers of 512 units, the input again at the 4th
+        ("igr", {"manifold": 1, "normals": 1, "eikonal": 0.1}, {"width": 512, "depth": 8, "skip": 4}),
+        # the code of Sitzmann et al. 2020; ω₀ = 30
+        ("siren", {"manifold": 3e3, "normals": 1e2, "off_surface": 1e2, "eikonal": 5e1}, {"width": 256, "omega": 30.0}),
+    ],
+)
+def test_weights_and_networks_are_the_published_ones(
+    name: str, weights: dict[str, float], config: dict[str, float]
+) -> None:
+    recipe = RECIPES[name]
+    assert {term: weight for term, (weight, _) in recipe.objective.terms.items()} == weights
+    network = recipe.network(Evidence(directions(50).astype(np.float32), None, None), recipe.sizes["fine"])
+    assert isinstance(network, MLP | Siren)
+    assert config.items() <= network.config.items()
 
 
 def sphere_of(name: str, *, normals: bool = True, seed: int = 0, steps: int | None = None) -> NeuralSDF:
@@ -90,6 +110,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name: str)
     learned = [key for key, value in first.items() if value.is_floating_point()]
     assert all(first[key].shape == other[key].shape for key in learned)
     assert all(not torch.equal(first[key], other[key]) for key in learned)
+    start = "layers.0.weight"  # still near where it began, and that is drawn anew too
+    assert (first[start] - other[start]).norm() > 0.5 * first[start].norm()
 
 
 @pytest.mark.parametrize("name", NAMES)
