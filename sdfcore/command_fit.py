@@ -114,13 +114,13 @@ class FitCommand:
         return Deadline(self.seconds, self.resolution, cells, afterwards, seconds_since_start)
 
     def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> None:
-        from . import extraction, storage, writing
+        from . import storage, writing
 
         sdf = fit.sdf
         stages.enter("extracting")
         screen.stage("extracting")
         with screen.progress(1000):
-            mesh = extraction.extract_sdf(sdf, resolution=resolution, level=self.level, on_progress=screen.fraction)
+            mesh = fit.mesh(sdf, resolution=resolution, level=self.level, on_progress=screen.fraction)
         stages.enter("writing")
         writing.write(self.output, _with_source(mesh, fit))
         if self.save is not None:

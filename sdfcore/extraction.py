@@ -17,6 +17,7 @@ from .geometry import Box, Mesh
 from .lattice import Array, Grid, Progress
 from .levelset import Search, find
 from .marching import NEAREST, Marched, march
+from .parts import drop_parts
 
 LARGEST_RESOLUTION = 4096
 
@@ -86,7 +87,8 @@ def extract_sdf(
 ) -> Mesh:
     """A level set of a fitted shape, in world coordinates.
 
-    Computed in the unit box, in float32; the frame is applied at the end, in float64.
+    Computed in the unit box, in float32; the frame is applied at the end, in float64. If the shape knows how small a
+    part may be next to its largest (``info["smallest_part"]``, see ``Fit.mesh``), smaller ones are left out.
 
     Args:
         level: world units; positive grows the shape.
@@ -102,7 +104,9 @@ def extract_sdf(
         )  # fmt: skip
     except NoSurfaceError as error:
         raise _out_of_range(level, error.minimum * scale, error.maximum * scale) from error
-    return Mesh(sdf.frame.to_world(mesh.vertices), mesh.faces, mesh.normals)
+    world = Mesh(sdf.frame.to_world(mesh.vertices), mesh.faces, mesh.normals)
+    smallest = sdf.info.get("smallest_part")
+    return drop_parts(world, float(smallest)) if isinstance(smallest, int | float) else world
 
 
 def default_box(sdf: NeuralSDF, level: float = 0.0) -> Box:

@@ -152,14 +152,13 @@ def finish(
     stopped: bool,
 ) -> Answer:
     """Mesh, measures and report of a trained fit."""
-    from . import extraction, storage
+    from . import storage
     from .report import build_report, gradient_statistics
 
     sdf = training.sdf
-    model = np.frombuffer(storage.to_bytes(sdf), np.uint8)
-    control.fitted(model)
+    control.fitted(np.frombuffer(storage.to_bytes(sdf), np.uint8))
     clock.enter("extracting")
-    mesh = extraction.extract_sdf(
+    mesh = training.mesh(
         sdf, resolution=resolution, level=options.level, on_progress=screen.part("extracting", _FITTED, _EXTRACTED)
     )
     clock.enter("measuring")
@@ -169,7 +168,7 @@ def finish(
     gradient: dict[str, Any] | None = None
     with found.attempt("the statistics of the gradient"):
         gradient = gradient_statistics(sdf, samples=samples // 5, seed=options.seed)
-    found.extras["model"] = model
+    found.extras["model"] = np.frombuffer(storage.to_bytes(sdf), np.uint8)  # now knows its smallest part
     report = build_report(
         training,
         mesh,

@@ -17,10 +17,12 @@ from torch import nn
 from . import __version__
 from .descent import Average, Budget, Step, descend
 from .errors import InputError
+from .extraction import extract_sdf
 from .fields import NeuralSDF
 from .geometry import Box, Frame, Mesh, PointCloud
 from .objectives import At, Objective
 from .oracles import PointDistance
+from .parts import keep_parts, part_areas, supported
 from .planning import Plan, Source, check_number, plan, resolution_for
 from .recipe import Recipe
 from .recipes import RECIPES
@@ -30,7 +32,6 @@ from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
 HISTORY = 500  # entries kept of the loss curve
-LOOKS = (0.25, 0.5, 0.75)  # when the sampler looks at what is still wrong, as shares of the budget
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,9 @@ class Fit:
         losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
-        looks = list(LOOKS)
         for step in descend(losses, parameters, budget=budget, rate=self.plan.size.rate, clip=recipe.clip):
             self.step = step.number
             average.update(step)
-            if looks and step.progress >= looks[0]:
-                looks.pop(0)
-                sampler.refresh(network)
             progress = self._progress(step, step.progress, "fitting")
             if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
                 self._remember(progress)
@@ -229,6 +226,31 @@ class Fit:
         network = self._average.result().eval()
         box = Box.around(self.evidence.points.astype(np.float64))
         return NeuralSDF(network, self.frame, box, self._info())
+
+    def mesh(
+        self,
+        sdf: NeuralSDF,
+        *,
+        resolution: int | None = None,
+        level: float = 0.0,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Mesh:
+        """The level set of ``sdf``, a result of this fit, as a mesh in world units, without stray parts.
+
+        A part without data behind it is left out. ``sdf.info`` then remembers, as ``smallest_part``, how small a part
+        may be next to the largest, so that later extractions need no data.
+        Raises:
+            NoSurfaceError: the field does not reach ``level``.
+        """
+        cells = resolution or self.plan.resolution
+        found = extract_sdf(sdf, resolution=cells, level=level, on_progress=on_progress)
+        unit = Mesh(self.frame.to_unit(found.vertices), found.faces, found.normals)
+        step = float(sdf.box.size.max()) / cells
+        reach = 2 * max(self.evidence.spacing, step) + 1.5 * abs(level) / self.frame.scale
+        keep = supported(unit, self.evidence.points, self.evidence.normals, reach)
+        shares = part_areas(unit) / part_areas(unit).max()
+        sdf.info["smallest_part"] = min(0.5 * float(shares[keep].min()), 0.01)
+        return keep_parts(found, keep)
 
     def _info(self) -> dict[str, Any]:
         before = 0 if self.start is None else int(self.start.info.get("steps", 0))

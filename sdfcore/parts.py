@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from .geometry import Mesh
 from .lattice import Array
@@ -39,6 +40,31 @@ def largest_parts(mesh: Mesh, count: int = 1) -> Mesh:
     areas = part_areas(mesh)
     keep = np.zeros(len(areas), bool)
     keep[np.argsort(-areas, kind="stable")[: max(count, 1)]] = True
+    return _kept(mesh, keep)
+
+
+def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float) -> Array:
+    """(P,) bool: the parts that have data behind them, in the order of :func:`parts`.
+
+    A part is supported if at least two thirds of its vertices lie within ``reach`` of one of ``points`` (N, 3) whose
+    normal, where there are ``normals``, faces the same way. The part with the largest area counts as supported.
+    """
+    of_face = parts(mesh)
+    gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
+    good = np.isfinite(gap)
+    if normals is not None and mesh.normals is not None:
+        near = np.where(good, near, 0)
+        good &= np.einsum("ni,ni->n", mesh.normals, normals[near]) > 0.3
+    of_vertex = np.zeros(len(mesh.vertices), np.int64)
+    of_vertex[mesh.faces.reshape(-1)] = np.repeat(of_face, 3)
+    share = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1)
+    found = share >= 2 / 3
+    found[np.argmax(part_areas(mesh))] = True
+    return np.asarray(found)
+
+
+def keep_parts(mesh: Mesh, keep: Array) -> Mesh:
+    """The parts where ``keep`` (P,) bool, in the order of :func:`parts`."""
     return _kept(mesh, keep)
 
 

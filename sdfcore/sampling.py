@@ -13,7 +13,6 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .errors import NoNormalsError
-from .fields import Field
 from .geometry import Array
 from .oracles import Oracle
 
@@ -89,9 +88,6 @@ class Sampler(Protocol):
 
     def batch(self) -> Batch: ...
 
-    def refresh(self, field: Field) -> None:
-        """Look at the field so far; called a few times in a fit. Most samplers have no use for it."""
-
 
 class _Drawing:
     """What all samplers share: the surface on its device and one random generator, on the CPU for repeatability."""
@@ -132,9 +128,6 @@ class NearAndUniform:
         self.count, self.half = count, half
         self.sigma = tensor(evidence.neighbour_distance(50), device)
 
-    def refresh(self, field: Field) -> None:
-        """Nothing: the samples do not depend on the field."""
-
     def batch(self) -> Batch:
         points, normals, rows = self.drawing.surface(self.count)
         near = points + self.drawing.gauss(self.count, 3) * self.sigma[rows, None]
@@ -148,9 +141,6 @@ class HalfUniform:
     def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.0) -> None:
         self.drawing = _Drawing(evidence, seed, device)
         self.count, self.half = count, half
-
-    def refresh(self, field: Field) -> None:
-        """Nothing: the samples do not depend on the field."""
 
     def batch(self) -> Batch:
         points, normals, _ = self.drawing.surface(self.count)
@@ -185,53 +175,20 @@ class Labelled:
         wide = rng.uniform(-1, 1, (max(pool // 7, 1000), 3))
         self.near, self.near_distances = self._labelled(near, evidence.oracle)
         self.wide, self.wide_distances = self._labelled(wide, evidence.oracle)
-        # Rows of each pool to draw from; refresh() repeats those that need it.
-        self.on_surface = torch.arange(len(evidence.points), device=device)
-        self.in_space = torch.arange(len(self.near), device=device)
-        self.far_off = torch.arange(len(self.wide), device=device)
 
     def _labelled(self, points: Array, oracle: Oracle) -> tuple[Tensor, Tensor]:
         device = self.drawing.device
         return tensor(points, device), tensor(oracle(points), device)
 
-    @torch.no_grad()
-    def refresh(self, field: Field) -> None:
-        """Draw more from where ``field`` is still wrong: half of each pool evenly, half in proportion to the error.
-
-        Narrow gaps and thin parts hold few samples and are learned last; this finds them. An error counts as in
-        :func:`~sdfcore.objectives.relative_distance`, and no sample more than twenty times the mean.
-        Source: importance sampling by loss, Katharopoulos & Fleuret 2018, in its simplest form.
-        """
-        drawing = self.drawing
-        self.on_surface = self._harder(in_chunks(field, drawing.points).abs())
-        self.in_space = self._harder(_relative(in_chunks(field, self.near), self.near_distances))
-        self.far_off = self._harder(_relative(in_chunks(field, self.wide), self.wide_distances))
-
-    def _harder(self, errors: Tensor) -> Tensor:
-        mean = errors.mean()
-        weights = (errors.clamp(max=20 * mean) + mean + 1e-12).double().cpu().cumsum(0)
-        draws = torch.rand(len(errors), generator=self.drawing.generator, dtype=torch.float64) * weights[-1]
-        return torch.searchsorted(weights, draws).clamp(max=len(errors) - 1).to(errors.device)
-
     def batch(self) -> Batch:
         drawing, count = self.drawing, self.count
-        rows = self.on_surface[drawing.rows(count, len(self.on_surface))]
-        a = self.in_space[drawing.rows(count, len(self.in_space))]
-        b = self.far_off[drawing.rows(count // 4, len(self.far_off))]
+        points, normals, _ = drawing.surface(count)
+        a = drawing.rows(count, len(self.near))
+        b = drawing.rows(count // 4, len(self.wide))
         directions = torch.nn.functional.normalize(drawing.gauss(count, 3), dim=1)
         space = torch.cat([self.near[a], self.wide[b]])
         distances = torch.cat([self.near_distances[a], self.wide_distances[b]])
-        normals = None if drawing.normals is None else drawing.normals[rows]
-        return Batch(drawing.points[rows], space, normals, directions, distances)
-
-
-def _relative(values: Tensor, distances: Tensor, floor: float = 0.02) -> Tensor:
-    return (values - distances).abs() * (floor / (distances.abs() + floor))
-
-
-def in_chunks(field: Field, points: Tensor, chunk: int = 16384) -> Tensor:
-    """``field`` at many points (N, 3) → (N,), in pieces that stay in the processor's cache."""
-    return torch.cat([field(part) for part in points.split(chunk)])
+        return Batch(points, space, normals, directions, distances)
 
 
 def _moved(evidence: Evidence, count: int, far: float, rng: np.random.Generator) -> Array:

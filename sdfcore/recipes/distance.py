@@ -59,16 +59,16 @@ RECIPE = Recipe(
     sampler=_sampler,
     objective=Objective(
         {
+            "normals": (0.01, normals_along),  # first: it brings the values that the next term reads
             "manifold": (3.0, manifold),
-            "normals": (0.01, normals_along),
             "distance": (1.0, relative_distance()),
             "clamped": (0.1, clamped_distance(0.1)),
         }
     ),
     sizes={
-        "draft": Size(width=64, depth=2, steps=800, batch=1024, rate=3e-3, nodes=100_000),
-        "balanced": Size(width=64, depth=2, steps=2400, batch=2048, rate=3e-3, nodes=300_000),
-        "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=3e-3, nodes=900_000),
+        "draft": Size(width=64, depth=2, steps=600, batch=1024, rate=6e-4, nodes=250_000),
+        "balanced": Size(width=64, depth=2, steps=2000, batch=2048, rate=5e-4, nodes=600_000),
+        "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=5e-4, nodes=1_500_000),
     },
     needs_normals=True,
     needs_distance=True,
