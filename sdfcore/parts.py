@@ -47,7 +47,8 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float) ->
     """(P,) bool: the parts that have data behind them, in the order of :func:`parts`.
 
     A part is supported if at least two thirds of its vertices lie within ``reach`` of one of ``points`` (N, 3) whose
-    normal, where there are ``normals``, faces the same way. The part with the largest area counts as supported.
+    normal, where there are ``normals``, faces the same way. For the part with the largest area a quarter is enough, for
+    it may span large holes; it is the answer where no part is supported. A stray sheet can be the largest, too.
     """
     of_face = parts(mesh)
     gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
@@ -59,7 +60,8 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float) ->
     of_vertex[mesh.faces.reshape(-1)] = np.repeat(of_face, 3)
     share = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1)
     found = share >= 2 / 3
-    found[np.argmax(part_areas(mesh))] = True
+    largest = np.argmax(part_areas(mesh))
+    found[largest] = share[largest] >= 1 / 4 or not found.any()
     return np.asarray(found)
 
 

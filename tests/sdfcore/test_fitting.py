@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 from small_fits import SMALL, Array, ball, ball_points, directions, finish, open_ball, small_recipes
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from sdfcore.fields import NeuralSDF
 from sdfcore.fitting import HISTORY, Fit
 from sdfcore.geometry import Box, Mesh, PointCloud
 from sdfcore.objectives import At, Objective
+from sdfcore.parts import part_areas
 from sdfcore.recipes import RECIPES
 
 __all__ = ["small_recipes"]
@@ -121,6 +123,24 @@ def test_place_and_size_do_not_change_the_fit() -> None:
     for a, b in zip(here.sdf.network.parameters(), there.sdf.network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert there.sdf.frame.scale == here.sdf.frame.scale * 2.0**-20
+
+
+def test_a_mesh_has_only_parts_with_data_behind_them() -> None:
+    """SIREN leaves stray sheets, the largest of them larger than the shape; a small second shape is none."""
+    large, little = ball_points(2500), ball_points(200)
+    points = np.concatenate([large.points, little.points * 0.2 + np.array([1.6, 0, 0])])
+    source = PointCloud(points, np.concatenate([large.normals, little.normals]))
+    for recipe in ("siren", "distance"):
+        made = finished(source, recipe=recipe)
+        sdf = made.sdf
+        raw = extract_sdf(sdf, resolution=48)
+        assert (len(part_areas(raw)) > 5) == (recipe == "siren")
+        mesh = made.mesh(sdf, resolution=48)
+        areas = np.sort(part_areas(mesh)) / (4 * np.pi)
+        assert areas == pytest.approx([0.04, 1.0], rel=0.25)
+        gap, _ = cKDTree(points).query(mesh.vertices)
+        assert gap.max() < 0.25
+        assert 0 < sdf.info["smallest_part"] <= 0.01
 
 
 # Stages, budgets, breaking off --------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
 from sdfcore.geometry import Mesh
-from sdfcore.parts import drop_parts, largest_parts, part_areas, parts
+from sdfcore.parts import drop_parts, keep_parts, largest_parts, part_areas, parts, supported
 
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)
 FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
@@ -53,3 +54,49 @@ def test_unused_vertices_are_no_part() -> None:
     mesh = Mesh(np.concatenate([[[9.0, 9, 9]], CORNERS]), FACES + 1)
     assert parts(mesh).tolist() == [0, 0, 0, 0]
     assert largest_parts(mesh) is mesh
+
+
+# Support by data ----------------------------------------------------------------------------------------------------
+
+
+def spheres(*places: float, radii: tuple[float, ...] = (1, 1, 1)) -> Mesh:
+    """Separate spheres along x with outward normals; vertices carry which one they are of."""
+    made = [trimesh.creation.icosphere(2) for _ in places]
+    normals = [np.array(s.vertices) for s in made]
+    vertices = [n * r + np.array([x, 0, 0]) for n, r, x in zip(normals, radii, places, strict=False)]
+    faces = [np.array(s.faces) + 162 * n for n, s in enumerate(made)]
+    owner = np.repeat(np.arange(len(places)), 162)
+    return Mesh(np.concatenate(vertices), np.concatenate(faces), np.concatenate(normals), attributes={"owner": owner})
+
+
+def kept(mesh: Mesh, points: np.ndarray, normals: np.ndarray | None, reach: float = 0.1) -> set[int]:
+    return set(keep_parts(mesh, supported(mesh, points, normals, reach)).attributes["owner"].tolist())
+
+
+def test_parts_without_points_near_them_are_not_supported() -> None:
+    mesh = spheres(0, 5, 10, radii=(1.1, 1, 0.5))
+    owner = mesh.attributes["owner"]
+    points, normals = mesh.vertices[owner != 1] + 0.02, mesh.normals[owner != 1]
+    assert kept(mesh, points, normals) == {0, 2}
+    assert kept(mesh, points, None) == {0, 2}
+    assert kept(mesh, points, normals, reach=1e-3) == {0}  # nothing is near: the largest is the answer
+
+
+def test_points_that_face_the_other_way_support_nothing() -> None:
+    mesh = spheres(0, 5)
+    turned = mesh.normals * np.where(mesh.attributes["owner"] == 1, -1, 1)[:, None]
+    assert kept(mesh, mesh.vertices, turned) == {0}
+    assert kept(mesh, mesh.vertices, None) == {0, 1}
+
+
+def test_a_stray_sheet_goes_even_if_it_is_the_largest() -> None:
+    mesh = spheres(0, 8, radii=(3, 1))
+    ours = mesh.attributes["owner"] == 1
+    assert kept(mesh, mesh.vertices[ours], mesh.normals[ours]) == {1}
+
+
+def test_the_largest_part_may_span_holes_and_a_small_one_may_not() -> None:
+    mesh = spheres(0, 8, 16, radii=(3, 1, 1))
+    owner = mesh.attributes["owner"]
+    low = (mesh.vertices[:, 2] < 0) | (owner == 2)
+    assert kept(mesh, mesh.vertices[low], None, reach=0.05) == {0, 2}
