@@ -1,6 +1,6 @@
 """``make demo``: a messy catalogue chair, a one-sided noisy scan of it, and Suzanne, each through Fit SDF, headless.
 
-    python scripts/demo.py [--input FILE] [--output build/demo] [--seconds 40]     (a Python that has the module bpy)
+    python scripts/demo.py [--input FILE] [--output build/demo] [--steps 1500]     (a Python that has the module bpy)
     blender --background --factory-startup --python scripts/demo.py -- [--input FILE]
 
 Leaves demo.blend, before_after.png and report.json in the output folder. The worker's Python is NEURAL_SDF_PYTHON.
@@ -47,8 +47,8 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="demo.py", description="Fits, then renders before and after.")
     parser.add_argument("--input", type=Path, help="your own mesh or scan, instead of the three shapes")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="folder of the results")
-    parser.add_argument("--preset", default="balanced", choices=("draft", "balanced", "fine"))
-    parser.add_argument("--seconds", type=float, default=40.0, help="time limit of each fit; 0 for none")
+    parser.add_argument("--preset", default="draft", choices=("draft", "balanced", "fine"))
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of each fit; 0 for the preset's")
     parser.add_argument("--width", type=int, default=1600, help="of the picture, in pixels")
     options = parser.parse_args(words)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
 def run(options: argparse.Namespace) -> None:
     sources = shapes() if options.input is None else [shown(load(options.input), 0, 1)]
     settings = bpy.context.scene.sdf
-    settings.recipe, settings.preset, settings.seconds = "auto", options.preset, options.seconds
+    settings.recipe, settings.preset, settings.steps = "auto", options.preset, options.steps
     exhibits, rows = [], []
     for source in sources:
         begun = time.monotonic()

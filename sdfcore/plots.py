@@ -172,7 +172,8 @@ def _sample_plane(
 def _levels(values: Array) -> tuple[Array, float]:
     """Level sets at multiples of a round spacing, about a dozen, at least one on either side of 0; and the spacing."""
     low, high = (float(v) for v in np.percentile(values, (0.2, 98.0)))
-    raw = max(high, -low, 1e-12) / 12
+    reach = max(high, -low, 1e-12)
+    raw = max(reach / 24, min(reach / 12, -low / 4)) if low < 0 else reach / 12  # insides are often shallow
     power = 10.0 ** math.floor(math.log10(raw))
     spacing = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.999)
     first, last = min(-1, math.floor(low / spacing)), max(1, math.ceil(high / spacing))
