@@ -1,4 +1,4 @@
-# make demo [INPUT=scan.ply]  three fits through the add-on, headless -> build/demo/{demo.blend,before_after.png,report.json}
+# make demo [INPUT=scan.ply [UP=y]]  three fits through the add-on, headless -> build/demo/{demo.blend,before_after.png,report.json}
 # make test                   lint, types and all tests, also inside two Blender versions
 # make lint | extension | clean
 # Every target makes what it needs: a worker's environment in .venv, Blender as a Python module in build/env/bpy-*.
@@ -73,10 +73,10 @@ test: $(VENV)/.made-dev $(BPY_OLD)/.made $(BPY_NEW)/.made
 # BLENDER=/path/to/blender runs the demo in an installed Blender instead of the module.
 ifdef BLENDER
 demo: $(VENV)/.made
-	$(BLENDER) --background --factory-startup --python-exit-code 1 --python scripts/demo.py -- $(if $(INPUT),--input "$(INPUT)")
+	$(BLENDER) --background --factory-startup --python-exit-code 1 --python scripts/demo.py -- $(if $(INPUT),--input "$(INPUT)") $(if $(UP),--up $(UP))
 else
 demo: $(VENV)/.made $(BPY_NEW)/.made
-	$(BPY_NEW)/bin/python scripts/demo.py $(if $(INPUT),--input "$(INPUT)")
+	$(BPY_NEW)/bin/python scripts/demo.py $(if $(INPUT),--input "$(INPUT)") $(if $(UP),--up $(UP))
 endif
 
 # With an installed Blender, 'blender --command extension build' does the same.

@@ -1,7 +1,7 @@
 """``make demo``: a messy catalogue chair, a one-sided noisy scan of it, and Suzanne, each through Fit SDF, headless.
 
-    python scripts/demo.py [--input FILE] [--output build/demo] [--steps 1500]     (a Python that has the module bpy)
-    blender --background --factory-startup --python scripts/demo.py -- [--input FILE]
+    python scripts/demo.py [--input FILE [--up y]] [--output build/demo] [--steps 1500]   (a Python with bpy)
+    blender --background --factory-startup --python scripts/demo.py -- [--input FILE [--up y]]
 
 Leaves demo.blend, before_after.png and report.json in the output folder. The worker's Python is NEURAL_SDF_PYTHON.
 """
@@ -46,6 +46,7 @@ _STARTED = time.monotonic()
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="demo.py", description="Fits, then renders before and after.")
     parser.add_argument("--input", type=Path, help="your own mesh or scan, instead of the three shapes")
+    parser.add_argument("--up", default="z", choices=("y", "z"), help="the axis that points upwards in it")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="folder of the results")
     parser.add_argument("--preset", default="draft", choices=("draft", "balanced", "fine"))
     parser.add_argument("--steps", type=int, default=1500, help="training steps of each fit; 0 for the preset's")
@@ -66,7 +67,7 @@ def main(words: list[str]) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    sources = shapes() if options.input is None else [shown(load(options.input), 0, 1)]
+    sources = shapes() if options.input is None else [own_shape(options)]
     settings = bpy.context.scene.sdf
     settings.recipe, settings.preset, settings.steps = "auto", options.preset, options.steps
     exhibits, rows = [], []
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
     picture = options.output / "before_after.png"
     begun = time.monotonic()
     say("rendering")
-    demo_scene.render(picture, width=options.width, height=options.width * 9 // 16)
+    demo_scene.render(picture, width=options.width * (2 + len(rows)) // 5, height=options.width * 9 // 16)
     body = {
         "blender": bpy.app.version_string,
         "fits": rows,
@@ -104,6 +105,11 @@ def shapes() -> list[bpy.types.Object]:
     suzanne = shown(bpy.context.object, 2, 3, spin=18, tilt=-20)
     suzanne.name = "Suzanne"
     return [chair, scan, suzanne]
+
+
+def own_shape(options: argparse.Namespace) -> bpy.types.Object:
+    """The user's file, turned a little to the side."""
+    return shown(load(options.input), 0, 1, spin=24, tilt=90 if options.up == "y" else 0)
 
 
 def load(path: Path) -> bpy.types.Object:
@@ -187,7 +193,7 @@ def scanned(target: bpy.types.Object, shift: float, *, rays: int = 300, noise: f
     random = np.random.default_rng(0)
     positions = np.array(points) + random.normal(0.0, noise * diagonal, (len(points), 3))
     directions = np.array(normals) + random.normal(0.0, 0.1, (len(points), 3))
-    return points_object("One-sided scan", positions, directions, Vector((shift, 0.0, 0.0)))
+    return points_object("Noisy scan from one side", positions, directions, Vector((shift, 0.0, 0.0)))
 
 
 def points_object(name: str, positions: np.ndarray, normals: np.ndarray, place: Vector) -> bpy.types.Object:
@@ -224,7 +230,7 @@ def select(chosen: list[bpy.types.Object]) -> None:
 def describe_source(source: bpy.types.Object) -> str:
     """What is wrong with it, counted."""
     if len(source.data.polygons) == 0:
-        return f"{source.name}: {len(source.data.vertices):,} noisy points"
+        return f"{source.name}: {len(source.data.vertices):,} points"
     shape = bmesh.new()
     shape.from_mesh(source.data)
     open_edges = len(demo_scene.open_edges(shape))

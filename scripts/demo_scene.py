@@ -52,7 +52,7 @@ def dress(exhibits: Sequence[Exhibit]) -> None:
         _text(exhibit.after_caption, Vector((x, LOWER.y - _DEPTH, LOWER.z - 0.1)), 0.06)
     _shelves()
     _light()
-    _camera(len(exhibits))
+    _camera()
 
 
 def _show_source(source: bpy.types.Object) -> None:
@@ -195,12 +195,13 @@ def _area(name: str, place: Sequence[float], size: float, power: float, colour: 
     _link(lamp)
 
 
-def _camera(columns: int) -> None:
+def _camera() -> None:
+    """Sees both shelves from top to bottom, whatever the picture's width."""
     lens = bpy.data.cameras.new("Camera")
-    lens.lens = 75
+    lens.lens, lens.sensor_fit, lens.sensor_height = 75, "VERTICAL", 20.25
     camera = bpy.data.objects.new("Camera", lens)
     target = Vector((0.0, 0.35, 0.80))
-    distance = 9.7 * max(columns, 2) / 3
+    distance = 9.7
     elevation = math.radians(16)
     camera.location = target + distance * Vector((0.0, -math.cos(elevation), math.sin(elevation)))
     camera.rotation_euler = (target - camera.location).to_track_quat("-Z", "Y").to_euler()
