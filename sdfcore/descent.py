@@ -30,6 +30,12 @@ class Budget:
         by_time = (time.perf_counter() - self.started) / self.seconds if self.seconds else 0.0
         return min(max(by_steps, by_time), 1.0)
 
+    def expected_steps(self, step: int) -> float:
+        """How many steps the budget will allow, judged by ``step`` steps so far."""
+        if self.seconds is None or step == 0:
+            return float(self.steps or 1)
+        return step / max(self.progress(step), 1e-6)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -50,8 +56,19 @@ def rate_at(progress: float, step: int, *, warm: int = 20, least: float = 0.01) 
     return min(1.0, step / warm) * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def hastened(expected: float, usual: int | None) -> float:
+    """How much larger steps must be when there are only ``expected`` of them: √(usual / expected), from 1 to 4."""
+    return 1.0 if usual is None else min(max(math.sqrt(usual / max(expected, 1.0)), 1.0), 4.0)
+
+
 def descend(
-    losses: Losses, parameters: list[nn.Parameter], *, budget: Budget, rate: float, clip: float | None = None
+    losses: Losses,
+    parameters: list[nn.Parameter],
+    *,
+    budget: Budget,
+    rate: float,
+    clip: float | None = None,
+    usual_steps: int | None = None,
 ) -> Iterator[Step]:
     """Minimise with Adam; yield each step; stop by not asking for more.
 
@@ -60,6 +77,7 @@ def descend(
         parameters: what is optimised; the caller owns it.
         rate: Adam's largest step size; it falls along a cosine over the budget.
         clip: largest norm of the gradient, or ``None``.
+        usual_steps: for which ``rate`` is meant; a smaller budget takes larger steps.
     Raises:
         DivergedError: a term is no longer finite; the parameters are those before the step that would have used it.
     """
@@ -73,7 +91,7 @@ def descend(
     while (progress := budget.progress(step)) < 1.0 or step == 0:
         step += 1
         for group in optimiser.param_groups:
-            group["lr"] = rate * rate_at(progress, step)
+            group["lr"] = rate * rate_at(progress, step) * hastened(budget.expected_steps(step - 1), usual_steps)
         terms = losses(progress)
         if step % check_every == 0:
             _check(terms, step)

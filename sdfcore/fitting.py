@@ -21,16 +21,16 @@ from .extraction import extract_sdf
 from .fields import NeuralSDF
 from .geometry import Box, Frame, Mesh, PointCloud
 from .objectives import At, Objective
-from .oracles import PointDistance
 from .parts import keep_parts, part_areas, supported
 from .planning import Plan, Source, check_number, plan, resolution_for
 from .recipe import Recipe
 from .recipes import RECIPES
 from .sampling import Evidence, Sampler
-from .solids import survey
+from .solids import Survey, survey, survey_points
 from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
+FEWEST_SAMPLES = 16  # a part with the area of fewer samples than this is noise
 HISTORY = 500  # entries kept of the loss curve
 
 
@@ -140,14 +140,16 @@ class Fit:
         if isinstance(self.source, Mesh):
             assert self.cloud.normals is not None  # samples of faces have normals
             unit = Mesh(self.frame.to_unit(self.source.vertices).astype(np.float64), self.source.faces)
-            found = survey(unit, points, self.cloud.normals)
-            if found.note:
-                self.plan = replace(self.plan, reason=f"{self.plan.reason} {found.note}")
-            return Evidence(found.points, found.normals, found.oracle)
+            return self._evidence_of(survey(unit, points, self.cloud.normals))
         normals = self.cloud.normals
         if normals is None or not RECIPES[self.plan.recipe].needs_distance:
             return Evidence(points, normals, None)
-        return Evidence(points, normals, PointDistance(points, normals))
+        return self._evidence_of(survey_points(points, normals))
+
+    def _evidence_of(self, found: Survey) -> Evidence:
+        if found.note:
+            self.plan = replace(self.plan, reason=f"{self.plan.reason} {found.note}")
+        return Evidence(found.points, found.normals, found.oracle)
 
     def _network(self, recipe: Recipe) -> nn.Module:
         if self.start is not None:
@@ -185,7 +187,8 @@ class Fit:
         losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
-        for step in descend(losses, parameters, budget=budget, rate=self.plan.size.rate, clip=recipe.clip):
+        rate, usual = self.plan.size.rate, self.plan.size.steps
+        for step in descend(losses, parameters, budget=budget, rate=rate, clip=recipe.clip, usual_steps=usual):
             self.step = step.number
             average.update(step)
             progress = self._progress(step, step.progress, "fitting")
@@ -247,8 +250,10 @@ class Fit:
         unit = Mesh(self.frame.to_unit(found.vertices), found.faces, found.normals)
         step = float(sdf.box.size.max()) / cells
         reach = 2 * max(self.evidence.spacing, step) + 1.5 * abs(level) / self.frame.scale
+        areas = part_areas(unit)
         keep = supported(unit, self.evidence.points, self.evidence.normals, reach)
-        shares = part_areas(unit) / part_areas(unit).max()
+        keep &= (areas >= FEWEST_SAMPLES * self.evidence.spacing**2) | (areas == areas[keep].max())
+        shares = areas / areas.max()
         sdf.info["smallest_part"] = min(0.5 * float(shares[keep].min()), 0.01)
         return keep_parts(found, keep)
 

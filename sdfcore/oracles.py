@@ -34,11 +34,15 @@ class PointDistance:
         areas = point_areas(self.points, self.normals)
         self.spacing = np.sqrt(np.maximum(areas, 1e-16))
         self.tree = cKDTree(self.points)
-        self.inside = inside or self._by_winding(PointWinding(self.points, self.normals, areas))
+        self.winding = PointWinding(self.points, self.normals, areas) if inside is None else None
+        self._inside = inside
 
-    @staticmethod
-    def _by_winding(winding: PointWinding) -> Oracle:
-        return lambda queries: winding(queries) > 0.5
+    def inside(self, queries: Array) -> Array:
+        """(M, 3) → (M,) bool"""
+        if self.winding is not None:
+            return self.winding(queries) > 0.5
+        assert self._inside is not None  # one of the two always is
+        return self._inside(queries)
 
     def __call__(self, queries: Array) -> Array:
         """(M, 3) → (M,)"""

@@ -17,6 +17,7 @@ from .surfaces import MeshDistance
 
 STEP = 5e-4  # how far to the side of a sample the winding number is asked, unit box: less than any part worth fitting
 EXACT = 0.002  # up to this share of samples that bound nothing, the triangles themselves give the distance
+HIDDEN = 1e-4  # up to this share of hidden points is noise of the winding number
 HALF_THICKNESS = 0.006  # given to sheets on either side, unit box
 
 
@@ -75,6 +76,26 @@ def survey(mesh: Mesh, points: Array, normals: Array) -> Survey:
     kept = ~thickened(around + 2 * STEP * outward)  # where sheets meet solids or each other, their skins vanish
     around, outward = around[kept].astype(np.float32), outward[kept].astype(np.float32)
     return Survey(around, outward, PointDistance(around, outward, thickened), hidden, sheets)
+
+
+def survey_points(points: Array, normals: Array) -> Survey:
+    """The same of oriented points (N, 3), unit box: points hidden inside, where parts overlap, are left out.
+
+    The mean winding number just before and behind a point is ½ on the skin of a solid and 1½ within another part. Both
+    are asked half a spacing away, so that a narrow gap is not taken for an overlap.
+    """
+    distance = PointDistance(points, normals)
+    winding = distance.winding
+    if winding is None:
+        raise ValueError("points bring their own winding number")
+    step = 0.5 * distance.spacing[:, None] * normals
+    middle = (winding(points + step) + winding(points - step)) / 2
+    skin = middle < 1.0
+    hidden = float(1 - skin.mean())
+    if hidden <= HIDDEN or not skin.any():
+        return Survey(points, normals, distance)
+    inside = distance.inside
+    return Survey(points[skin], normals[skin], PointDistance(points[skin], normals[skin], inside), hidden)
 
 
 def _thickened(inside: Oracle, points: Array, normals: Array) -> Oracle:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdfcore.descent import Average, Budget, Step, descend, rate_at
+from sdfcore.descent import Average, Budget, Step, descend, hastened, rate_at
 from sdfcore.errors import DivergedError
 
 TARGET = torch.tensor([1.0, -2.0, 0.5])
@@ -207,3 +207,20 @@ def test_what_is_given_away_does_not_move_on() -> None:
     before = float(next(given.parameters()).detach())
     run(average, point, [(9.0, 1.0)] * 50, first=51)
     assert float(next(given.parameters()).detach()) == before
+
+
+def test_a_smaller_budget_takes_larger_steps() -> None:
+    assert [hastened(expected, 400) for expected in (400, 1600, 100, 10, 1)] == [1, 1, 2, 4, 4]
+    assert hastened(3, None) == 1
+    moves = []
+    for steps in (100, 25):
+        x = torch.ones(1, requires_grad=True)
+        for _ in descend(lambda t, x=x: {"slope": x.sum()}, [x], budget=Budget(steps), rate=1e-3, usual_steps=100):
+            moves.append(float(x.detach()))
+            break
+    assert 1 - moves[1] == pytest.approx(2 * (1 - moves[0]), rel=1e-3)
+
+
+def test_expected_steps_follow_the_clock() -> None:
+    assert Budget(30).expected_steps(7) == 30
+    assert Budget(None, 10.0, time.perf_counter() - 1.0).expected_steps(5) == pytest.approx(50, rel=0.05)

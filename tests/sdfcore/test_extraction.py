@@ -19,6 +19,7 @@ from sdfcore.extraction import estimate_seconds, extract, extract_sdf
 from sdfcore.geometry import Box, Frame, Mesh
 from sdfcore.levelset import Search
 from sdfcore.marching import NEAREST
+from sdfcore.topology import topology
 
 Field = Callable[[torch.Tensor], torch.Tensor]
 CUBE = Box([-1, -1, -1], [1, 1, 1])
@@ -341,6 +342,7 @@ class Fitted:
         self.network = sphere(0.5)
         self.frame = Frame([1e6, -2e6, 100.0], 20.0)
         self.box = Box([-0.5, -0.5, -0.5], [0.5, 0.5, 0.5])
+        self.info: dict[str, object] = {}
         self.device = torch.device("cpu")
 
 
@@ -359,6 +361,14 @@ def test_fitted_shape_says_its_range_in_world_units() -> None:
         extract_sdf(Fitted(), resolution=64, level=-11.0)
     assert caught.value.minimum == pytest.approx(-10, abs=0.7)
     assert "level -11" in str(caught.value)
+
+
+def test_parts_smaller_than_a_shape_allows_are_left_out() -> None:
+    fitted = Fitted()
+    fitted.network = union(sphere(0.4), sphere(0.03, (0.46, 0.46, 0.46)))
+    assert topology(extract_sdf(fitted, resolution=64)).components == 2
+    fitted.info["smallest_part"] = 0.01
+    assert topology(extract_sdf(fitted, resolution=64)).components == 1
 
 
 def test_world_box_is_where_it_is_looked() -> None:

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sdfcore import errors, fit_request, protocol, requests
 from sdfcore.channel import Cancelled
 from sdfcore.geometry import Mesh, PointCloud
 from sdfcore.protocol import Message
+from sdfcore.storage import from_bytes
 
 ROOT = Path(__file__).parents[2]
 CENTRE, RADIUS = np.array([10.0, -4.0, 2.0]), 2.0
@@ -149,7 +151,10 @@ def test_progress_rises_and_names_the_recipe(fitted: list[Message]) -> None:
 
 def test_the_model_is_handed_over_before_the_mesh_and_again_with_it(fitted: list[Message]) -> None:
     (early,) = [event for event in fitted if event.kind == "fitted"]
-    assert np.array_equal(early.arrays["model"], fitted[-1].arrays["model"])
+    first, last = (from_bytes(event.arrays["model"].tobytes()) for event in (early, fitted[-1]))
+    weights = last.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in first.network.state_dict().items())
+    assert "smallest_part" in last.info, "what the mesh taught about its parts"
 
 
 def test_a_stored_model_is_meshed_again_without_fitting(worker: Asked, fitted: list[Message]) -> None:
