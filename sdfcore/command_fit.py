@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What comes after the extraction, in seconds on two CPU cores.
 _REPORT_SECONDS = 2.0
 _PICTURE_SECONDS = 3.0
-_WRITING_SECONDS = 0.7
+_WRITING_SECONDS = 0.2
 _BALANCED_FROM = 40.0  # seconds: in fewer, balanced spends too large a share on its preparation
 
 

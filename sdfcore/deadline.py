@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 # Seconds of extraction at resolution 256 on two cores: only a first guess, for the schedule of the learning rate;
 # the extraction is measured during the fit.
-_EXTRACTION_AT_256 = 2.0
+_EXTRACTION_AT_256 = 1.5
+_CARRYING_AT_256 = 0.8  # seconds to compare with the source, colour and write the vertices of such a mesh
+_MARGIN = 1.3  # an estimate from a small sample may be this much too low
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
 _SMALLER = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 
@@ -50,7 +52,7 @@ class Deadline:
         seconds: the promise, counted by ``clock``; ``None`` promises nothing.
         resolution: what was asked for. Where ``None``, :meth:`measure` sets it if the fit's own would take too long.
         preset_resolution: cells along the longest side that the preset takes.
-        afterwards: seconds needed after the extraction.
+        afterwards: seconds needed at the end whatever the resolution.
         clock: seconds since the work began.
     """
 
@@ -70,7 +72,7 @@ class Deadline:
         self._settle(self.preset_resolution)
 
     def _settle(self, wanted: int) -> None:
-        """Chooses the resolution and foresees the extraction's time."""
+        """Chooses the resolution and foresees the mesh's time."""
         if self.seconds is not None and not self._asked:
             share = min(_EXTRACTION_SHARE * self.seconds, self.seconds - self.clock() - self.afterwards)
             affordable = [r for r in (wanted, *_SMALLER) if r <= wanted and self._cost(r) <= share]
@@ -79,8 +81,8 @@ class Deadline:
         self._extraction = self._cost(self.resolution or wanted)
 
     def _cost(self, resolution: int) -> float:
-        """Extraction works on cells near the surface: their number grows with the square."""
-        return self._at_256 * (resolution / 256) ** 2
+        """Extraction works on cells near the surface: their number, and the vertices', grow with the square."""
+        return (self._at_256 + _CARRYING_AT_256) * (resolution / 256) ** 2
 
     def left(self) -> float:
         """Seconds of training that are left, at least 0; infinite without a promise."""
@@ -101,7 +103,7 @@ class Deadline:
             from .extraction import estimate_seconds
 
             resolution = self.resolution or fit.plan.resolution
-            self._at_256 = estimate_seconds(fit.sdf, resolution) * (256 / resolution) ** 2
+            self._at_256 = _MARGIN * estimate_seconds(fit.sdf, resolution) * (256 / resolution) ** 2
             self._measured, known = True, False
         if not known:
             self._settle(fit.plan.resolution)

@@ -23,7 +23,7 @@ PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
         Preset("draft", "Draft", "a first look, seconds on a laptop", 600, 256),
-        Preset("balanced", "Balanced", "good detail in about a minute on a laptop", 2000, 384),
+        Preset("balanced", "Balanced", "good detail in about a minute on a laptop", 1400, 384),
         Preset("fine", "Fine", "all the detail the input holds, minutes on a laptop", 8000, 512),
     )
 }

@@ -66,9 +66,9 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=64, depth=2, steps=600, batch=1024, rate=6e-4, nodes=250_000),
-        "balanced": Size(width=64, depth=2, steps=2000, batch=2048, rate=5e-4, nodes=600_000),
-        "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=5e-4, nodes=1_500_000),
+        "draft": Size(width=64, depth=2, steps=600, batch=1024, rate=6e-4, nodes=200_000),
+        "balanced": Size(width=64, depth=2, steps=1400, batch=2048, rate=5e-4, nodes=300_000),
+        "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=5e-4, nodes=800_000),
     },
     needs_normals=True,
     needs_distance=True,

@@ -136,4 +136,4 @@ def test_the_extraction_s_time_is_measured_once(monkeypatch: pytest.MonkeyPatch)
     limit.measure(fit(256))
     limit.measure(fit(256))
     assert asked == [64]
-    assert limit.left() == pytest.approx(30 - 15 - 9 - 1)
+    assert 0 <= limit.left() < 30 - 15 - 9 - 1  # the estimate, and a margin
