@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -123,8 +124,8 @@ def recipes() -> None:
     from .recipes import RECIPES
 
     for recipe in RECIPES.values():
-        needs = " Needs normals." if recipe.needs_normals else ""
-        click.echo(f"{recipe.name:<12}{recipe.title}. {recipe.summary}{needs}\n{'':<12}{recipe.source}")
+        needs = "; needs normals" if recipe.needs_normals else ""
+        click.echo(f"{recipe.name:<12}{recipe.title}: {recipe.summary}{needs}\n{'':<12}{recipe.source}")
     click.echo()
     for preset in PRESETS.values():
         click.echo(f"{preset.name:<12}{preset.title}: {preset.steps} steps, resolution {preset.resolution}")
@@ -221,7 +222,11 @@ def script() -> None:
     # threads is many times faster so. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _leave)
-    sys.exit(main())
+    code = main()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # torch takes more than a second to be dismantled, for nothing: all files are closed
 
 
 def _leave(number: int, frame: object) -> NoReturn:

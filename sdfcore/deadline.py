@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # the extraction is measured during the fit.
 _EXTRACTION_AT_256 = 1.5
 _CARRYING_AT_256 = 0.8  # seconds to compare with the source, colour and write the vertices of such a mesh
-_MARGIN = 1.3  # an estimate from a small sample may be this much too low
+_MARGIN = 1.5  # an estimate from a small sample may be this much too low
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
 _SMALLER = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 
