@@ -124,7 +124,7 @@ def recipes() -> None:
     from .recipes import RECIPES
 
     for recipe in RECIPES.values():
-        needs = "; needs normals" if recipe.needs_normals else ""
+        needs = "; points need normals" if recipe.needs_normals else ""
         click.echo(f"{recipe.name:<12}{recipe.title}: {recipe.summary}{needs}\n{'':<12}{recipe.source}")
     click.echo()
     for preset in PRESETS.values():
