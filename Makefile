@@ -11,7 +11,7 @@ BPY_NEW := build/env/bpy-5.2
 BPY_PACKAGES := pytest pytest-timeout
 # Small matrices lose by spreading over many cores, and a thread more than there are cores halves the speed.
 export OMP_NUM_THREADS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 8 ] && n=8; echo $$n)
-export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NEURAL_SDF_PYTHON := $(abspath $(PYTHON))
 # No screen is needed; and Blender's own variables must not leak into the interpreters.

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from . import __version__, console
+from . import __version__, console, threads
 from .console import Console
 from .errors import InputError, SdfError
 
@@ -218,9 +218,7 @@ def script() -> None:
     else:  # whatever a library has to say would be a second line beside ours
         warnings.simplefilter("ignore")
         logging.getLogger().addHandler(logging.NullHandler())
-    # A thread that waits for another sleeps instead of spinning: where other programs use the cores too, a fit on two
-    # threads is many times faster so. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads.settle()
     signal.signal(signal.SIGTERM, _leave)
     code = main()
     with contextlib.suppress(BrokenPipeError):

@@ -20,6 +20,8 @@ from .topology import topology, undoubled
 
 _CHUNK = 1 << 18  # queries at a time; bounds the memory of a call whatever its length
 _CANCELLED = 0.5  # from this share of faces with an opposite partner on, a mesh counts as doubled
+_SLIVERS = 1000.0  # sum of the squared longest edges, unit box, from which on a query costs over half a millisecond
+_SAMPLES = 100_000  # that stand for such a mesh
 _FLAT = 1e-12  # areas below this share of the squared extent are rounding, not surface
 
 
@@ -113,6 +115,8 @@ class MeshDistance:
       is negative there too.
     - An open mesh is closed by the surface where the winding number is ½, which spans its holes.
     - A mesh most of whose faces are there twice, in opposite directions, cancels itself; the first of each two counts.
+    - A mesh of long slivers, for which a hierarchy is no help, is replaced by samples of itself for the sign: nearer
+      than about a hundredth of its size the sign is then rough.
     - **Where there is no inside the answer is "outside"**: a flat sheet or a soup of random faces hardly exceeds ½, and
       the signed distance is then the unsigned one. :func:`winding_clarity` tells.
 
@@ -147,7 +151,24 @@ class MeshDistance:
         return hierarchy
 
     def _raw_winding(self, unit: Array) -> Array:
+        if self._by_samples is not None:
+            return self._by_samples(unit)
         return _in_chunks(lambda q: np.asarray(self._hierarchy.winding_number(q)), unit)
+
+    @cached_property
+    def _by_samples(self) -> PointWinding | None:
+        """The winding number of surface samples, where that of the triangles would cost too much."""
+        unit = Mesh(self._vertices, self._solid)
+        corners = unit.triangles
+        longest = np.max([((corners[:, i] - corners[:, i - 1]) ** 2).sum(axis=1) for i in range(3)], axis=0)
+        if longest.sum() < _SLIVERS:
+            return None
+        try:
+            points, face, _ = sample_faces(unit, _SAMPLES, 0)
+        except EmptyInputError:
+            return None
+        areas = np.full(len(points), unit.area() / len(points))
+        return PointWinding(points, face_normals(unit)[face], areas)
 
     @cached_property
     def _solid(self) -> Array:

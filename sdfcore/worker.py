@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from . import __version__, protocol
+from . import __version__, protocol, threads
 from .channel import Cancelled, Control, Inbox, Outbox
 from .errors import EngineError, EngineMissingError, ProtocolError, SdfError, describe
 from .geometry import Array
@@ -215,6 +215,7 @@ def run(
 
 
 def main() -> NoReturn:
+    threads.settle()
     from . import fit_request, requests
 
     handlers = {"fit": fit_request.fit, "extract": requests.extract, "read": requests.read}

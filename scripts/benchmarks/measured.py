@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdfcore.threads import SPINS
+
 _MIB = 1024.0**2 if sys.platform == "darwin" else 1024.0  # ru_maxrss is in bytes there, else in KiB
 
 
@@ -56,8 +58,8 @@ def threads_here() -> int:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a measured process: so many threads, which sleep while they wait."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    """The environment of a measured process: so many threads, waiting as :mod:`sdfcore.threads` has it."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS}
 
 
 def measure(command: Sequence[str], output: Path, *, threads: int, limit: float) -> Measured:

@@ -21,13 +21,14 @@ from ..recipe import Recipe, Size
 from ..sampling import Evidence, Labelled, Sampler
 
 _NODES_PER_CELL = 5.4  # nodes of the finest grid per square of its side on the surface, measured on five shapes
+_NOISE = 12.0  # cells of so many deviations of the noise; fewer follow it
 _COARSEST, _DENSE = 8, 24
 
 
 def levels(evidence: Evidence, nodes: int) -> list[int]:
     """Grids, each twice as fine as the last; the finest has about ``nodes`` nodes and no cell below the spacing."""
     area = len(evidence.points) * evidence.spacing**2
-    side = max(evidence.spacing, np.sqrt(_NODES_PER_CELL * area / nodes))
+    side = max(evidence.spacing, _NOISE * evidence.noise, np.sqrt(_NODES_PER_CELL * area / nodes))
     finest = float(np.clip(2 / side, 2 * _COARSEST, 1200))
     count = 1 + int(np.floor(np.log2(finest / _COARSEST)))
     return [round(finest / 2**k) for k in range(count)][::-1]
