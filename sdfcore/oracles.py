@@ -51,7 +51,6 @@ class PointDistance:
         gap, near = self.tree.query(q, k=count, workers=-1)
         gap, near = np.reshape(gap, (len(q), count)), np.reshape(near, (len(q), count))
         reach = self.spacing[near[:, 0]]
-        signed = np.where(self.inside(q), -gap[:, 0], gap[:, 0])
         normals = self.normals[near]
         likeness = np.einsum("nki,ni->nk", normals, normals[:, 0])
         # The far side of a thin part or of a narrow gap says nothing of this side; an edge makes planes useless.
@@ -60,4 +59,8 @@ class PointDistance:
         weights = np.exp(-np.minimum(squares, 50.0)) * (likeness > 0.3)
         heights = np.einsum("nki,nki->nk", q[:, None] - self.points[near], normals)
         average = (weights * heights).sum(axis=1) / weights.sum(axis=1)
-        return np.where(planes, average, signed)
+        found = np.where(planes, average, gap[:, 0])
+        rest = np.flatnonzero(~planes)
+        if len(rest):  # a winding number costs as much as all the rest
+            found[rest] *= np.where(self.inside(q[rest]), -1.0, 1.0)
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from .surfaces import Diagnosis, diagnose
 Source = Mesh | PointCloud
 
 CLEAR = 0.9  # from this share of samples with a clear winding number on, a dirty mesh's sign is trusted
+STEPS_PER_SECOND = 20.0  # foreseen under a budget of seconds alone
 FEWEST_POINTS = 20  # fewer say nothing of a surface
 
 
@@ -136,6 +137,8 @@ def plan(
             f"{chosen.title} needs normals and the points have none.", f"Choose one of: {fit_without}."
         )
     size = chosen.sizes[preset]
+    if seconds is not None and steps is None:  # what is prepared is in proportion to the steps that can be taken
+        size = replace(size, steps=int(np.clip(STEPS_PER_SECOND * seconds, 1, size.steps)))
     return Plan(
         recipe=name,
         reason=reason,

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdfcore.threads import SPINS
-
 _MIB = 1024.0**2 if sys.platform == "darwin" else 1024.0  # ru_maxrss is in bytes there, else in KiB
 
 
@@ -59,7 +57,7 @@ def threads_here() -> int:
 
 def environment(threads: int) -> dict[str, str]:
     """The environment of a measured process: so many threads, waiting as :mod:`sdfcore.threads` has it."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPINS}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "5000"}
 
 
 def measure(command: Sequence[str], output: Path, *, threads: int, limit: float) -> Measured:

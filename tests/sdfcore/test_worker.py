@@ -22,7 +22,8 @@ from sdfcore.protocol import Message
 ROOT = Path(__file__).parents[2]
 
 HANDLERS = """
-    import ctypes, os, sys, time, warnings, logging
+    import ctypes, os, signal, sys, time, warnings, logging
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts with &
     import numpy as np
     from sdfcore.errors import NoSurfaceError
     from sdfcore.worker import run
