@@ -118,13 +118,17 @@ def default_box(sdf: NeuralSDF, level: float = 0.0) -> Box:
 def estimate_seconds(sdf: NeuralSDF, resolution: int) -> float:
     """About the seconds that :func:`extract_sdf` will take on this machine; rather too many than too few.
 
-    Takes a small fraction of that itself: the network is timed, and the vertices are counted at a low resolution.
+    Takes a small fraction of that itself: the network is timed, and the vertices are counted at a low resolution, or
+    foreseen from the data's area (``info["area"]``, unit box): thin sheets do not show at a low resolution.
     """
     box = default_box(sdf)
     try:
         vertices = len(extract(sdf.network, box, _TRIAL, device=sdf.device).vertices) * (resolution / _TRIAL) ** 2
     except NoSurfaceError:
         vertices = 1.5 * resolution**2  # as of a cube half the size of the box
+    area = sdf.info.get("area")
+    if isinstance(area, int | float):
+        vertices = max(vertices, _VERTICES_PER_CELL * area * (resolution / float(box.size.max())) ** 2)
     points = np.random.default_rng(0).uniform(box.lower, box.upper, (1 << 15, 3))
     sampler = _Sampler(sdf.network, 0.0, 1 << 14, sdf.device, lambda: None)
     started = time.perf_counter()
@@ -135,6 +139,7 @@ def estimate_seconds(sdf: NeuralSDF, resolution: int) -> float:
 
 
 _TRIAL = 32  # cells along the longest side
+_VERTICES_PER_CELL = 1.5  # vertices for each square of a cell's side on the surface
 _EVALUATIONS = 15.0  # of the network for each vertex: the nodes around it, one step of refinement, its normal
 _BOOKKEEPING = 8e-6  # seconds for each vertex
 

@@ -199,8 +199,7 @@ class Fit:
     def _settle_resolution(self) -> None:
         if self._fixed_resolution:
             return
-        area = len(self.evidence.points) * self.evidence.spacing**2
-        self.plan = replace(self.plan, resolution=resolution_for(area, self.plan.resolution))
+        self.plan = replace(self.plan, resolution=resolution_for(self.evidence.area, self.plan.resolution))
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
         now = time.perf_counter()
@@ -266,6 +265,7 @@ class Fit:
             "preset": self.plan.preset,
             "steps": before + self.step,
             "resolution": self.plan.resolution,
+            "area": self.evidence.area,
             "seed": self.plan.seed,
             "version": __version__,
         }

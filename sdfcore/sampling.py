@@ -42,6 +42,11 @@ class Evidence:
         radius = np.reshape(gap, (len(some), count))[:, -1]
         return max(float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1)))), 1e-6)
 
+    @property
+    def area(self) -> float:
+        """Of the surface, roughly: a spacing squared for every point."""
+        return len(self.points) * self.spacing**2
+
     @cached_property
     def noise(self) -> float:
         """Typical height of a point above its neighbours' tangent planes: the scanner's noise, 0 without normals.

@@ -26,9 +26,12 @@ _COARSEST, _DENSE = 8, 24
 
 
 def levels(evidence: Evidence, nodes: int) -> list[int]:
-    """Grids, each twice as fine as the last; the finest has about ``nodes`` nodes and no cell below the spacing."""
-    area = len(evidence.points) * evidence.spacing**2
-    side = max(evidence.spacing, _NOISE * evidence.noise, np.sqrt(_NODES_PER_CELL * area / nodes))
+    """Grids, each twice as fine as the last; the finest has about ``nodes`` nodes.
+
+    Its cells are no smaller than the spacing, nor than a few times the noise, which they then average away.
+    """
+    affordable = np.sqrt(_NODES_PER_CELL * evidence.area / nodes)
+    side = max(evidence.spacing, _NOISE * evidence.noise, affordable)
     finest = float(np.clip(2 / side, 2 * _COARSEST, 1200))
     count = 1 + int(np.floor(np.log2(finest / _COARSEST)))
     return [round(finest / 2**k) for k in range(count)][::-1]

@@ -155,3 +155,15 @@ def test_what_a_batch_lacks_is_named() -> None:
         _ = batch.known_directions
     with pytest.raises(ValueError, match="distances"):
         _ = batch.known_distances
+
+
+def test_noise_is_measured_and_curvature_is_not_noise() -> None:
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(20_000, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    clean = Evidence(0.5 * normals, normals, None)
+    assert clean.noise < 2e-4
+    assert clean.area == pytest.approx(np.pi, rel=0.1)
+    noisy = Evidence((0.5 + rng.normal(0, 0.004, (20_000, 1))) * normals, normals, None)
+    assert 0.0034 < noisy.noise < 0.004, "a little less: the nearest neighbours are alike in height"
+    assert Evidence(0.5 * normals, None, None).noise == 0

@@ -230,3 +230,15 @@ def test_diagnosis_of_good_open_and_inverted() -> None:
     assert opened.boundary_edges > 0
     assert 0.2 < opened.clarity < 1.0
     assert diagnose(sphere(2).flipped()).inverted
+
+
+def test_a_mesh_of_slivers_has_the_sign_of_its_samples() -> None:
+    made = trimesh.creation.cylinder(radius=0.5, height=4.0, sections=700)
+    distance = MeshDistance(Mesh(made.vertices, made.faces))
+    assert distance._by_samples is not None
+    queries = np.random.default_rng(0).uniform([-1, -1, -2.5], [1, 1, 2.5], (3000, 3))
+    radius = np.linalg.norm(queries[:, :2], axis=1)
+    clear = (np.abs(radius - 0.5) > 0.05) & (np.abs(np.abs(queries[:, 2]) - 2) > 0.05)
+    truth = (radius < 0.5) & (np.abs(queries[:, 2]) < 2)
+    assert (distance.inside(queries) == truth)[clear].all()
+    assert MeshDistance(Mesh(*(lambda b: (b.vertices, b.faces))(trimesh.creation.box())))._by_samples is None
