@@ -9,7 +9,6 @@ Source: multi-resolution feature grids, Müller et al. 2022 (instant-ngp); spars
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..geometry import Array
-from .layers import Softplus, linears, push
+from .layers import Softplus, initialise_as_sphere, linears, push
 
 _BLOCK = 8  # nodes along a block of the index: small enough to stay sparse, large enough to keep its table short
 
@@ -132,11 +131,7 @@ class FeatureGrid(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:
-        for layer in linears(self.layers):
-            layer.bias.zero_()
-            layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
-        self.last.weight.normal_(math.sqrt(math.pi / self.last.in_features), 1e-4)
-        self.last.bias.fill_(-radius)
+        initialise_as_sphere(linears(self.layers), self.last, radius)
         self.linear.weight.fill_(1 / self.linear.in_features)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -45,3 +46,16 @@ def push(linear: nn.Linear, activation: Softplus | Sine, h: Tensor, tangents: Te
     """One layer on values (N, I) and tangents (K, N, I) → (N, O) and (K, N, O)."""
     z = linear(h)
     return activation(z), activation.derivative(z) * (tangents @ linear.weight.T)
+
+
+@torch.no_grad()
+def initialise_as_sphere(layers: list[nn.Linear], last: nn.Linear, radius: float) -> None:
+    """Geometric initialisation: the untrained field is roughly the distance to a sphere of ``radius``, unit box.
+
+    Source: Atzmon & Lipman 2020 (SAL), theorem 1.
+    """
+    for layer in layers:
+        layer.bias.zero_()
+        layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
+    last.weight.normal_(math.sqrt(math.pi / last.in_features), 1e-4)
+    last.bias.fill_(-radius)

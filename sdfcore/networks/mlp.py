@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import Softplus, linears, push
+from .layers import Softplus, initialise_as_sphere, linears, push
 
 
 class MLP(nn.Module):
@@ -37,15 +37,7 @@ class MLP(nn.Module):
         outs = [width - 3 if i + 1 == skip else width for i in range(depth)]
         self.layers = nn.ModuleList(nn.Linear(sizes[i], outs[i]) for i in range(depth))
         self.last = nn.Linear(width, 1)
-        self._initialise(radius)
-
-    @torch.no_grad()
-    def _initialise(self, radius: float) -> None:
-        for layer in linears(self.layers):
-            layer.bias.zero_()
-            layer.weight.normal_(0.0, math.sqrt(2 / layer.out_features))
-        self.last.weight.normal_(math.sqrt(math.pi / self.last.in_features), 1e-4)
-        self.last.bias.fill_(-radius)
+        initialise_as_sphere(linears(self.layers), self.last, radius)
 
     def _joined(self, i: int, h: Tensor, x: Tensor) -> Tensor:
         return torch.cat([h, x], dim=-1) / math.sqrt(2) if i and i == self.skip else h
