@@ -87,8 +87,8 @@ def descend(
     )
     # Reading a loss makes an accelerator wait, so there the check is made now and then.
     check_every = 1 if device == "cpu" else 16
-    step = 0
-    while (progress := budget.progress(step)) < 1.0 or step == 0:
+    step, progress = 0, min(budget.progress(0), 1 - 1e-9)  # one step is taken even when nothing is left
+    while progress < 1.0:
         step += 1
         for group in optimiser.param_groups:
             group["lr"] = rate * rate_at(progress, step) * hastened(budget.expected_steps(step - 1), usual_steps)
@@ -100,7 +100,8 @@ def descend(
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimiser.step()
-        yield Step(step, budget.progress(step), terms)
+        progress = budget.progress(step)  # asked once a step, so that the last step yielded is the one that says 1
+        yield Step(step, progress, terms)
 
 
 def _check(terms: Mapping[str, Tensor], step: int) -> None:

@@ -30,7 +30,7 @@ from .solids import Survey, survey, survey_points
 from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
-FEWEST_SAMPLES = 16  # a part with the area of fewer samples than this is noise
+FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 HISTORY = 500  # entries kept of the loss curve
 
 
@@ -250,8 +250,8 @@ class Fit:
         step = float(sdf.box.size.max()) / cells
         reach = 2 * max(self.evidence.spacing, step) + 1.5 * abs(level) / self.frame.scale
         areas = part_areas(unit)
-        keep = supported(unit, self.evidence.points, self.evidence.normals, reach)
-        keep &= (areas >= FEWEST_SAMPLES * self.evidence.spacing**2) | (areas == areas[keep].max())
+        points = self.evidence.points
+        keep = supported(unit, points, self.evidence.normals, reach, min(FEWEST_SAMPLES, len(points) // 16))
         shares = areas / areas.max()
         sdf.info["smallest_part"] = min(0.5 * float(shares[keep].min()), 0.01)
         return keep_parts(found, keep)

@@ -43,23 +43,34 @@ def largest_parts(mesh: Mesh, count: int = 1) -> Mesh:
     return _kept(mesh, keep)
 
 
-def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float) -> Array:
+def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fewest: int = 1) -> Array:
     """(P,) bool: the parts that have data behind them, in the order of :func:`parts`.
 
     A part is supported if at least two thirds of its vertices lie within ``reach`` of one of ``points`` (N, 3) whose
-    normal, where there are ``normals``, faces the same way. For the part with the largest area a quarter is enough, for
-    it may span large holes; it is the answer where no part is supported. A stray sheet can be the largest, too.
+    normal, where there are ``normals``, faces the same way; and if ``fewest`` of the points are nearer to it than to
+    any other part, two thirds of them facing its way: a sliver beside a surface has the surface's points within reach,
+    but none of its own. For the part with the largest area a quarter of its vertices is enough, for it may span large
+    holes; it is the answer where no part is supported. A stray sheet can be the largest, too.
     """
     of_face = parts(mesh)
-    gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
-    good = np.isfinite(gap)
-    if normals is not None and mesh.normals is not None:
-        near = np.where(good, near, 0)
-        good &= np.einsum("ni,ni->n", mesh.normals, normals[near]) > 0.3
     of_vertex = np.zeros(len(mesh.vertices), np.int64)
     of_vertex[mesh.faces.reshape(-1)] = np.repeat(of_face, 3)
+
+    def alike(vertices: Array, rows: Array) -> Array:
+        if normals is None or mesh.normals is None:
+            return np.ones(len(rows), bool)
+        return np.asarray(np.einsum("ni,ni->n", mesh.normals[vertices], normals[rows]) > 0.3)
+
+    gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
+    close = np.isfinite(gap)
+    good = close & alike(np.arange(len(mesh.vertices)), np.where(close, near, 0))
     share = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1)
     found = share >= 2 / 3
+    if len(share) > 1:
+        _, owner = cKDTree(mesh.vertices).query(points, workers=-1)
+        own = np.bincount(of_vertex[owner], minlength=len(share))
+        facing = np.bincount(of_vertex[owner], alike(owner, np.arange(len(points))), minlength=len(share))
+        found &= (own >= fewest) & (facing >= 2 / 3 * own)
     largest = np.argmax(part_areas(mesh))
     found[largest] = share[largest] >= 1 / 4 or not found.any()
     return np.asarray(found)

@@ -100,3 +100,16 @@ def test_the_largest_part_may_span_holes_and_a_small_one_may_not() -> None:
     owner = mesh.attributes["owner"]
     low = (mesh.vertices[:, 2] < 0) | (owner == 2)
     assert kept(mesh, mesh.vertices[low], None, reach=0.05) == {0, 2}
+
+
+def test_a_sliver_beside_a_surface_has_no_points_of_its_own() -> None:
+    """All of its vertices are within reach of points that face its way; those belong to the surface."""
+    mesh = spheres(0, 1.003, radii=(1, 0.001))
+    owner = mesh.attributes["owner"]
+    points, normals = mesh.vertices[owner == 0], np.tile([1.0, 0, 0], (162, 1))
+    facing = Mesh(mesh.vertices, mesh.faces, np.tile([1.0, 0, 0], (324, 1)), attributes=mesh.attributes)
+    assert kept(facing, points, normals) == {0}
+    both = np.concatenate([points, mesh.vertices[owner == 1]])
+    assert kept(facing, both, np.tile([1.0, 0, 0], (324, 1))) == {0, 1}
+    turned = np.where(owner[:, None] == 1, [-1.0, 0, 0], [1.0, 0, 0])
+    assert kept(facing, mesh.vertices, turned) == {0}
