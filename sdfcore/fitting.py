@@ -23,13 +23,11 @@ from .geometry import Box, Frame, Mesh, PointCloud
 from .objectives import At, Objective
 from .parts import keep_parts, part_areas, supported
 from .planning import Plan, Source, check_number, plan, resolution_for
+from .preparing import cloud_of, prepare
 from .recipe import Recipe
 from .recipes import RECIPES
 from .sampling import Evidence, Sampler
-from .solids import Survey, survey, survey_points
-from .surfaces import outward, sample_surface
 
-SAMPLES = 100_000  # of a mesh's surface
 FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 HISTORY = 500  # entries kept of the loss curve
 
@@ -119,14 +117,7 @@ class Fit:
     @cached_property
     def cloud(self) -> PointCloud:
         """What the surface is taken from, world units: samples of the mesh, or the points, once each."""
-        if isinstance(self.source, Mesh):
-            return sample_surface(outward(self.source), self.samples or SAMPLES, self.plan.seed)
-        points = self.source.distinct()
-        check_number(len(points), "different points")
-        if self.samples and len(points) > self.samples:
-            rows = np.random.default_rng(self.plan.seed).permutation(len(points))[: self.samples]
-            return points.take(np.sort(rows))
-        return points
+        return cloud_of(self.source, self.samples, self.plan.seed)
 
     @cached_property
     def frame(self) -> Frame:
@@ -136,20 +127,11 @@ class Fit:
     @cached_property
     def evidence(self) -> Evidence:
         """The surface in the unit box: of a mesh, what bounds its solid; a signed distance if the recipe needs one."""
-        points = self.frame.to_unit(self.cloud.points)
-        if isinstance(self.source, Mesh):
-            assert self.cloud.normals is not None  # samples of faces have normals
-            unit = Mesh(self.frame.to_unit(self.source.vertices).astype(np.float64), self.source.faces)
-            return self._evidence_of(survey(unit, points, self.cloud.normals))
-        normals = self.cloud.normals
-        if normals is None or not RECIPES[self.plan.recipe].needs_distance:
-            return Evidence(points, normals, None)
-        return self._evidence_of(survey_points(points, normals))
-
-    def _evidence_of(self, found: Survey) -> Evidence:
-        if found.note:
-            self.plan = replace(self.plan, reason=f"{self.plan.reason} {found.note}")
-        return Evidence(found.points, found.normals, found.oracle)
+        needs_distance = RECIPES[self.plan.recipe].needs_distance
+        prepared = prepare(self.source, self.cloud, self.frame, needs_distance=needs_distance)
+        if prepared.note:
+            self.plan = replace(self.plan, reason=f"{self.plan.reason} {prepared.note}")
+        return prepared.evidence
 
     def _network(self, recipe: Recipe) -> nn.Module:
         if self.start is not None:

@@ -67,7 +67,7 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
     share = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1)
     found = share >= 2 / 3
     if len(share) > 1:
-        _, owner = cKDTree(mesh.vertices).query(points, workers=-1)
+        owner = np.asarray(cKDTree(mesh.vertices).query(points, workers=-1)[1])
         own = np.bincount(of_vertex[owner], minlength=len(share))
         facing = np.bincount(of_vertex[owner], alike(owner, np.arange(len(points))), minlength=len(share))
         found &= (own >= fewest) & (facing >= 2 / 3 * own)

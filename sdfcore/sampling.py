@@ -103,9 +103,25 @@ class Batch:
 
 
 class Sampler(Protocol):
-    """Draws the batches of one fit; seeded when made."""
+    """Draws the batches of one shape; seeded when made."""
 
     def batch(self) -> Batch: ...
+
+    def reseed(self, seed: int) -> None:
+        """Draw from here on as ``seed`` says, whatever was drawn before: so an interrupted descent can be resumed."""
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches one after another; what one of them lacks, the whole lacks."""
+
+    def rows(name: str) -> Tensor | None:
+        held = [getattr(batch, name) for batch in batches]
+        return None if any(part is None for part in held) else torch.cat(held)
+
+    surface, space = rows("surface"), rows("space")
+    assert surface is not None  # every batch has these two
+    assert space is not None
+    return Batch(surface, space, rows("normals"), rows("directions"), rows("distances"))
 
 
 class _Drawing:
@@ -116,6 +132,9 @@ class _Drawing:
         self.generator = torch.Generator().manual_seed(seed)
         self.points = tensor(evidence.points, device)
         self.normals = None if evidence.normals is None else tensor(evidence.normals, device)
+
+    def reseed(self, seed: int) -> None:
+        self.generator.manual_seed(seed)
 
     def rows(self, count: int, total: int) -> Tensor:
         return torch.randint(total, (count,), generator=self.generator).to(self.device)
@@ -135,7 +154,16 @@ def tensor(values: Array, device: torch.device) -> Tensor:
     return torch.tensor(np.ascontiguousarray(values, dtype=np.float32), device=device)
 
 
-class NearAndUniform:
+class _Drawn:
+    """A sampler that draws from :class:`_Drawing`."""
+
+    drawing: _Drawing
+
+    def reseed(self, seed: int) -> None:
+        self.drawing.reseed(seed)
+
+
+class NearAndUniform(_Drawn):
     """IGR's batches: surface points; these moved by a Gaussian of their 50th neighbour's distance; some uniform ones.
 
     Source: Gropp et al. 2020, sec. 5 and its supplement: one uniform point for eight near ones. The neighbour distance
@@ -154,7 +182,7 @@ class NearAndUniform:
         return Batch(points, space, normals)
 
 
-class HalfUniform:
+class HalfUniform(_Drawn):
     """SIREN's batches: half on the surface, half uniform in the box. Source: Sitzmann et al. 2020, supplement 3."""
 
     def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.0) -> None:
@@ -166,7 +194,7 @@ class HalfUniform:
         return Batch(points, self.drawing.uniform(self.count, self.half), normals)
 
 
-class Labelled:
+class Labelled(_Drawn):
     """Surface points, and points round the surface whose signed distance an oracle has said beforehand.
 
     Three pools, labelled once: points moved off the surface by log-uniform Gaussians from one spacing to ``far`` (thin

@@ -1,36 +1,57 @@
 """Networks f: (N, 3) in the unit box → (N,). Each has a ``kind`` and a JSON ``config`` that builds it again.
 
 ``pushforward(points, directions)`` gives value (N,) and derivatives (K, N) along directions (K, N, 3) in one forward
-pass (forward-mode differentiation), so a loss on gradients costs no second backward pass.
+pass (forward-mode differentiation), so a loss on gradients costs no second backward pass. Coded networks f(x, z), of
+shape spaces, take points (S, P, 3) and codes (S, L), and have ``at(code)``, a network of the first sort.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from ..errors import StorageError
+from .coded import Coded, CodedMLP
 from .grid import FeatureGrid
 from .layers import Sine, Softplus
 from .mlp import MLP
+from .pointnet import PointNet
 from .siren import Siren
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "siren": Siren, "grid": FeatureGrid}
+#: Coded networks, of shape spaces.
+DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP}
+#: Points → code.
+ENCODERS: dict[str, type[nn.Module]] = {"pointnet": PointNet}
 
-__all__ = ["MLP", "NETWORKS", "FeatureGrid", "Sine", "Siren", "Softplus", "build"]
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "MLP",
+    "NETWORKS",
+    "Coded",
+    "CodedMLP",
+    "FeatureGrid",
+    "PointNet",
+    "Sine",
+    "Siren",
+    "Softplus",
+    "build",
+]
 
 
-def build(kind: str, config: dict[str, Any]) -> nn.Module:
-    """An untrained network of ``kind`` with the arguments ``config``.
+def build(kind: str, config: dict[str, Any], among: Mapping[str, type[nn.Module]] = NETWORKS) -> nn.Module:
+    """An untrained network of ``kind``, one of ``among``, with the arguments ``config``.
 
     Raises:
         StorageError: this version knows no such kind, or the arguments do not fit it.
     """
-    if kind not in NETWORKS:
+    if kind not in among:
         raise StorageError(f"There is no network kind {kind!r} in this version.", "Update sdfcore.")
     try:
-        return NETWORKS[kind](**config)
+        return among[kind](**config)
     except TypeError as error:
         raise StorageError(
             f"A {kind} network cannot be built from {config}: {error}.", "The file is damaged."

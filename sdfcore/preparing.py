@@ -1,0 +1,59 @@
+"""From a mesh or points to what a fit knows of its surface: samples, their frame, and the evidence in the unit box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .geometry import Frame, Mesh, PointCloud
+from .planning import Source, check_number
+from .sampling import Evidence
+from .solids import Survey, survey, survey_points
+from .surfaces import outward, sample_surface
+
+SAMPLES = 100_000  # of a mesh's surface
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The surface in the unit box of ``frame``; ``note`` says in a sentence what was done to it, or nothing."""
+
+    frame: Frame
+    evidence: Evidence
+    note: str = ""
+
+
+def cloud_of(source: Source, samples: int | None, seed: int) -> PointCloud:
+    """What the surface is taken from, world units: samples of the mesh, or the points, once each.
+
+    Args:
+        samples: of a mesh's surface, or the most points kept of a scan.
+    Raises:
+        InputError: fewer than the least number of different points.
+    """
+    if isinstance(source, Mesh):
+        return sample_surface(outward(source), samples or SAMPLES, seed)
+    points = source.distinct()
+    check_number(len(points), "different points")
+    if samples and len(points) > samples:
+        rows = np.random.default_rng(seed).permutation(len(points))[:samples]
+        return points.take(np.sort(rows))
+    return points
+
+
+def prepare(source: Source, cloud: PointCloud, frame: Frame, *, needs_distance: bool) -> Prepared:
+    """``cloud`` of ``source`` in ``frame``: of a mesh, what bounds its solid; a signed distance if one is needed."""
+    points = frame.to_unit(cloud.points)
+    normals = cloud.normals
+    if isinstance(source, Mesh):
+        assert normals is not None  # samples of faces have normals
+        unit = Mesh(frame.to_unit(source.vertices).astype(np.float64), source.faces)
+        return _surveyed(frame, survey(unit, points, normals))
+    if normals is None or not needs_distance:
+        return Prepared(frame, Evidence(points, normals, None))
+    return _surveyed(frame, survey_points(points, normals))
+
+
+def _surveyed(frame: Frame, found: Survey) -> Prepared:
+    return Prepared(frame, Evidence(found.points, found.normals, found.oracle), found.note)
