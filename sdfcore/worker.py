@@ -216,9 +216,9 @@ def run(
 
 def main() -> NoReturn:
     threads.settle()
-    from . import fit_request, requests
+    from . import fit_request, requests, space_requests
 
-    handlers = {"fit": fit_request.fit, "extract": requests.extract, "read": requests.read}
+    handlers = {"fit": fit_request.fit, "extract": requests.extract, "read": requests.read, **space_requests.HANDLERS}
     run(handlers, requests.capabilities)
 
 

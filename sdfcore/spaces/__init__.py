@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from .completion import Complete, errors_by_part
+from .inference import Infer, Inferred
 from .learning import Learn, learn
-from .space import Directions, Latent, Space, interpolate, mix, path
+from .space import Directions, Latent, Space, along, interpolate, mix, path
 from .storage import load, save
+from .tuning import FineTune
 
-__all__ = ["Directions", "Latent", "Learn", "Space", "interpolate", "learn", "load", "mix", "path", "save"]
+__all__ = [
+    "Complete",
+    "Directions",
+    "FineTune",
+    "Infer",
+    "Inferred",
+    "Latent",
+    "Learn",
+    "Space",
+    "along",
+    "errors_by_part",
+    "interpolate",
+    "learn",
+    "load",
+    "mix",
+    "path",
+    "save",
+]

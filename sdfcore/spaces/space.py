@@ -82,6 +82,17 @@ def _slerp(a: Array, b: Array, t: float) -> Array:
     return direction * ((1 - t) * lengths[0] + t * lengths[1])
 
 
+def along(stops: Sequence[Latent], t: float, *, spherical: bool = False) -> Latent:
+    """The shape at ``t`` on the way from the first stop (0) to the last (1) through all of them, evenly spaced."""
+    if not stops:
+        raise InputError("A path needs shapes.", "Name at least one.")
+    if len(stops) == 1:
+        return stops[0]
+    place = t * (len(stops) - 1)
+    leg = min(max(int(place), 0), len(stops) - 2)
+    return interpolate(stops[leg], stops[leg + 1], place - leg, spherical=spherical)
+
+
 def path(stops: Sequence[Latent], frames: int, *, spherical: bool = False) -> list[Latent]:
     """``frames`` shapes along the way through all ``stops``, the first and the last included.
 
@@ -90,11 +101,7 @@ def path(stops: Sequence[Latent], frames: int, *, spherical: bool = False) -> li
     """
     if len(stops) < 2 or frames < 2:
         raise InputError("A path needs at least two shapes and two frames.", "Name another shape.")
-    found = []
-    for place in np.linspace(0, len(stops) - 1, frames):
-        leg = min(int(place), len(stops) - 2)
-        found.append(interpolate(stops[leg], stops[leg + 1], float(place - leg), spherical=spherical))
-    return found
+    return [along(stops, step / (frames - 1), spherical=spherical) for step in range(frames)]
 
 
 @dataclass(frozen=True, eq=False)
