@@ -22,6 +22,7 @@ from . import families
 from .document import BENCHMARKS, Bar, bars_table, commit, machine, machine_line, publish, table
 from .families import Family, chamfer, decoded, half, meshed, middle, monotone, shape_of, worst
 from .one_sided import one_sided
+from .space_tables import BETWEEN, UNIT, between_table, completed_table, learned_text
 
 HELD_OUT = ("04", "08", "13", "19")
 HELD_OUT_CHAIRS = ("cc0_oakChair", "ccby_kitchenChair", "kl_dining_chair", "sc_chair3")
@@ -29,8 +30,6 @@ PAIRS = (
     ("00", "12"), ("02", "16"), ("03", "05"), ("06", "18"), ("09", "21"),
     ("01", "17"), ("07", "20"), ("10", "23"), ("14", "15"), ("11", "22"),
 )  # fmt: skip
-BETWEEN = (0.25, 0.5, 0.75)
-_UNIT = 1e4  # lengths are printed in units of 10⁻⁴
 
 
 @click.command()
@@ -117,7 +116,7 @@ def unseen(family: Family, space: Space) -> dict[str, Any]:
             "frozen": errors[0], "tuned": errors[1], "infer_seconds": infer_seconds,
             "seconds": time.perf_counter() - begun,
         }  # fmt: skip
-        click.echo(f"  {name}: frozen {_UNIT * errors[0]:.1f}, tuned {_UNIT * errors[1]:.1f}")
+        click.echo(f"  {name}: frozen {UNIT * errors[0]:.1f}, tuned {UNIT * errors[1]:.1f}")
     return found
 
 
@@ -141,7 +140,7 @@ def between(family: Family, space: Space) -> dict[str, Any]:
             "chamfer": errors, "naive": naive, "against_the_way": monotone(volumes),
             "watertight": all(s["watertight"] for s in shapes), "components": max(s["components"] for s in shapes),
         }  # fmt: skip
-        click.echo(f"  {a}-{b}: {[round(_UNIT * e, 1) for e in errors]}, values {[round(_UNIT * e, 1) for e in naive]}")
+        click.echo(f"  {a}-{b}: {[round(UNIT * e, 1) for e in errors]}, values {[round(UNIT * e, 1) for e in naive]}")
     return found
 
 
@@ -182,7 +181,7 @@ def completed(family: Family, space: Space, towards: Array) -> dict[str, Any]:
             entry[method] = {"observed": parts.observed / half(truth), "hidden": parts.hidden / half(truth)}
             entry["observed_share"] = parts.observed_share
         found[name] = entry
-        said = {m: f"{_UNIT * entry[m]['observed']:.0f}/{_UNIT * entry[m]['hidden']:.0f}" for m in rows if m in entry}
+        said = {m: f"{UNIT * entry[m]['observed']:.0f}/{UNIT * entry[m]['hidden']:.0f}" for m in rows if m in entry}
         click.echo(f"  {name}: observed/hidden {said}, {entry['observed_share']:.0%} seen, {seconds:.0f} s")
     return found
 
@@ -236,7 +235,7 @@ def humans(data: Path, seconds: float, keep: Path | None, seed: int) -> tuple[di
         _at_most("humans: in-betweens, median", middle(errors), 0.004),
         Bar(
             "humans: in-betweens better than blended values",
-            f"{_UNIT * middle(errors):.1f} / {_UNIT * middle(naive):.1f}",
+            f"{UNIT * middle(errors):.1f} / {UNIT * middle(naive):.1f}",
             middle(errors) < middle(naive),
         ),
         Bar(
@@ -251,19 +250,19 @@ def humans(data: Path, seconds: float, keep: Path | None, seed: int) -> tuple[di
         ),
         Bar(
             "humans: hidden part ≤ ½ × Poisson",
-            f"{_UNIT * hidden['ours']:.0f} / {_UNIT * hidden['poisson']:.0f}",
+            f"{UNIT * hidden['ours']:.0f} / {UNIT * hidden['poisson']:.0f}",
             hidden["ours"] <= hidden["poisson"] / 2,
         ),
         Bar(
             "humans: hidden part < nearest learned shape",
-            f"{_UNIT * hidden['ours']:.0f} / {_UNIT * hidden['nearest']:.0f}",
+            f"{UNIT * hidden['ours']:.0f} / {UNIT * hidden['nearest']:.0f}",
             hidden["ours"] < hidden["nearest"],
         ),
     ]
     return (
         found,
         bars,
-        "\n\n".join(["### Humans", _learned_text(family, found), _between_table(found), _completed_table(found)]),
+        "\n\n".join(["### Humans", learned_text(family, found), between_table(found), completed_table(found)]),
     )
 
 
@@ -277,24 +276,24 @@ def chairs(data: Path, seconds: float, keep: Path | None, seed: int) -> tuple[di
     }  # fmt: skip
     lost = [name for name, row in found["learned"].items() if row["chamfer"] > LOST]
     bars = [Bar("chairs: none lost (Chamfer above 0.03)", ", ".join(lost) or "none", not lost)]
-    return found, bars, "\n\n".join(["### Chairs", _learned_text(family, found), _completed_table(found)])
+    return found, bars, "\n\n".join(["### Chairs", learned_text(family, found), completed_table(found)])
 
 
 LOST = 0.03  # Chamfer of a shape that is not there any more
 
 
 def _at_most(text: str, value: float, most: float) -> Bar:
-    return Bar(f"{text} ≤ {_UNIT * most:.0f}", f"{_UNIT * value:.1f}", value <= most)
+    return Bar(f"{text} ≤ {UNIT * most:.0f}", f"{UNIT * value:.1f}", value <= most)
 
 
 def blends(data: Path, seed: int) -> tuple[dict[str, Any], list[Bar], str]:
     """Two shapes that have nothing to do with each other, from click to slider."""
     import trimesh
 
-    made = trimesh.creation.torus(0.7, 0.28, 96, 48)
+    made, of = trimesh.creation.torus(0.7, 0.28, 96, 48), data / "shapes"
     pairs = {
-        "boot and man": {n: _mesh(data / "shapes" / f) for n, f in (("boot", "boot_genus12.ply"), ("man", "human_man.obj"))},
-        "spot and torus": {"spot": _mesh(data / "shapes" / "spot.obj"), "torus": Mesh(made.vertices, made.faces)},
+        "boot and man": {"boot": _mesh(of / "boot_genus12.ply"), "man": _mesh(of / "human_man.obj")},
+        "spot and torus": {"spot": _mesh(of / "spot.obj"), "torus": Mesh(made.vertices, made.faces)},
     }  # fmt: skip
     found = {name: blend(pair, seed) for name, pair in pairs.items()}
     rows, bars = [], []
@@ -304,7 +303,7 @@ def blends(data: Path, seed: int) -> tuple[dict[str, Any], list[Bar], str]:
                 name,
                 f"{row['seconds']:.1f}",
                 f"{row['decode']:.2f}",
-                *(f"{_UNIT * e:.1f}" for e in row["ends"].values()),
+                *(f"{UNIT * e:.1f}" for e in row["ends"].values()),
                 str(row["parts"]),
             ]
         )
@@ -345,54 +344,3 @@ def _mesh(path: Path) -> Mesh:
     if not isinstance(shape, Mesh):
         raise click.BadParameter(f"{path.name} holds no mesh")
     return shape
-
-
-# Tables --------------------------------------------------------------------------------------------------------------
-
-
-def _learned_text(family: Family, found: dict[str, Any]) -> str:
-    rows = [
-        [name, f"{_UNIT * row['chamfer']:.1f}", "", "", str(row["components"])]
-        for name, row in found["learned"].items()
-    ]
-    rows += [
-        [f"{name} (held out)", "", f"{_UNIT * row['frozen']:.1f}", f"{_UNIT * row['tuned']:.1f}", ""]
-        for name, row in found["unseen"].items()
-    ]
-    train = [row["chamfer"] for row in found["learned"].values()]
-    said = (
-        f"{len(family.learned)} learned in {family.seconds:.0f} s, {found['steps']} steps: median "
-        f"{_UNIT * middle(train):.1f}, worst {_UNIT * worst(train):.1f}; {len(family.held_out)} held out."
-    )
-    return f"{said}\n\n{table(['shape', 'learned', 'frozen', 'fine-tuned', 'parts'], rows)}"
-
-
-def _between_table(found: dict[str, Any]) -> str:
-    head = [
-        "pair",
-        *(f"t = {t}" for t in BETWEEN),
-        *(f"values, {t}" for t in BETWEEN),
-        "parts",
-        "volume against the way",
-    ]
-    rows = [
-        [
-            name,
-            *(f"{_UNIT * e:.1f}" for e in row["chamfer"]),
-            *(f"{_UNIT * e:.1f}" for e in row["naive"]),
-            str(row["components"]),
-            f"{row['against_the_way']:.2%}",
-        ]
-        for name, row in found["between"].items()
-    ]
-    return f"In-betweens against interpolated vertices; *values* blends the two fields' values.\n\n{table(head, rows)}"
-
-
-def _completed_table(found: dict[str, Any]) -> str:
-    methods = ("ours", "frozen", "poisson", "nearest")
-    head = ["scan", "seen", *(f"{m} {p}" for m in methods for p in ("observed", "hidden")), "seconds"]
-    rows = []
-    for name, row in found["completed"].items():
-        cells = [f"{_UNIT * row[m][p]:.0f}" if m in row else "–" for m in methods for p in ("observed", "hidden")]
-        rows.append([name, f"{row['observed_share']:.0%}", *cells, f"{row['seconds']:.0f}"])
-    return f"Seen by one camera only: errors on the scanned and on the hidden part.\n\n{table(head, rows)}"
