@@ -14,15 +14,16 @@ from torch import nn
 
 from ..errors import StorageError
 from .coded import Coded, CodedMLP
+from .deepsdf import DeepSDF, DeepSDFDecoder
 from .grid import FeatureGrid
 from .layers import Sine, Softplus
 from .mlp import MLP
 from .pointnet import PointNet
 from .siren import Siren
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "siren": Siren, "grid": FeatureGrid}
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "siren": Siren, "grid": FeatureGrid, "deepsdf": DeepSDF}
 #: Coded networks, of shape spaces.
-DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP}
+DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP, "deepsdf_decoder": DeepSDFDecoder}
 #: Points → code.
 ENCODERS: dict[str, type[nn.Module]] = {"pointnet": PointNet}
 
@@ -33,6 +34,8 @@ __all__ = [
     "NETWORKS",
     "Coded",
     "CodedMLP",
+    "DeepSDF",
+    "DeepSDFDecoder",
     "FeatureGrid",
     "PointNet",
     "Sine",

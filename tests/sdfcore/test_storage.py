@@ -17,7 +17,7 @@ from torch import nn
 from sdfcore.errors import StorageError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import MLP, NETWORKS, FeatureGrid, Siren
+from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Siren
 from sdfcore.storage import from_bytes, load, save, to_bytes
 
 
@@ -39,7 +39,12 @@ def grid() -> FeatureGrid:
     return network
 
 
-MAKERS = {"siren": siren, "mlp": mlp, "grid": grid}
+def deepsdf() -> DeepSDF:
+    torch.manual_seed(4)
+    return DeepSDF([12, 10, 12], again=[2], norms=[1], squashes=2)
+
+
+MAKERS = {"siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
 
 
 def fitted(network: nn.Module) -> NeuralSDF:
