@@ -1,6 +1,6 @@
 """What the worker can be asked about shape spaces. A space travels as the bytes of its file, in the array ``space``.
 
-``learn``     named shapes → a space: arrays ``0.vertices``, ``0.faces`` (or ``0.points``, ``0.normals``), ``1.…``
+``learn``     named shapes → a space: arrays ``s0_vertices``, ``s0_faces`` (or ``s0_points``, ``s0_normals``), ``s1_…``
 ``decode``    a space and where in it → a mesh
 ``complete``  a space and a partial scan → a whole mesh that knows what was scanned
 ``describe``  a space → its shapes' names and principal directions
@@ -24,7 +24,7 @@ from .requests import Answer, source_of
 
 if TYPE_CHECKING:
     from .fitting import Progress
-    from .spaces import Latent, Learn, Space
+    from .spaces import Directions, Latent, Learn, Space
 
 _KEPT = 4  # spaces held in memory, so that a slider does not wait for them
 _PREVIEW_RESOLUTION = 48
@@ -75,15 +75,23 @@ def described(space: Space) -> dict[str, Any]:
         "names": space.names,
         "code_size": space.decoder.code_size,
         "explained": [round(float(share), 6) for share in found.explained[:8]],
+        "amounts": [[round(float(a), 4) for a in row] for row in _amounts(space, found)],
         "info": {key: space.info.get(key) for key in keys},
     }
+
+
+def _amounts(space: Space, found: Directions) -> Array:
+    """(S, K) the shapes' codes along the first principal directions, K ≤ 6, in standard deviations."""
+    axes, deviations = found.axes[:6], np.maximum(found.deviations[:6], 1e-12)
+    return np.asarray((space.codes - found.mean) @ axes.T / deviations)
 
 
 def learn(request: Message, control: Control) -> Answer:
     """Learn a space from the named shapes of the request.
 
     Body: ``names``; ``recipe``, ``preset``, ``steps``, ``epochs``, ``seconds``, ``code_size``, ``together``, ``seed``,
-    ``device``; ``preview``: seconds between two meshes of the first shape, 0 for none. A stop keeps what there is.
+    ``device``; ``preview``: seconds between two meshes of the first shape, 0 for none; ``decode``: the body of a decode
+    request, whose mesh then comes along. A stop keeps what there is.
     """
     from .spaces import Learn
 
@@ -110,11 +118,15 @@ def learn(request: Message, control: Control) -> Answer:
     space = run.space
     control.fitted(_bytes(space))
     report = {"stopped": control.stopped, **described(space), "history": run.history}
-    return report, {"space": _bytes(space)}
+    arrays = {"space": _bytes(space)}
+    if body.get("decode"):
+        meshed, found = _decoded(space, body["decode"], control)
+        report, arrays = {**report, **meshed}, {**arrays, **found}
+    return report, arrays
 
 
 def _member(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
-    prefix = f"{index}."
+    prefix = f"s{index}_"  # the name of an array is an identifier
     return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
@@ -186,10 +198,13 @@ def latent_of(space: Space, body: Mapping[str, Any]) -> Latent:
 
 def decode(request: Message, control: Control) -> Answer:
     """Mesh the shape that the body names (:func:`latent_of`), at ``resolution`` (128) and ``level`` (0)."""
+    return _decoded(space_of(request), request.body, control)
+
+
+def _decoded(space: Space, body: Mapping[str, Any], control: Control) -> Answer:
     from . import storage
     from .extraction import extract_sdf
 
-    space, body = space_of(request), request.body
     sdf = space.decode(latent_of(space, body))
     resolution = int(body.get("resolution") or 128)
     mesh = extract_sdf(

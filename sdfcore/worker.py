@@ -216,9 +216,15 @@ def run(
 
 def main() -> NoReturn:
     threads.settle()
-    from . import fit_request, requests, space_requests
+    from . import fit_request, path_requests, requests, space_requests
 
-    handlers = {"fit": fit_request.fit, "extract": requests.extract, "read": requests.read, **space_requests.HANDLERS}
+    handlers = {
+        "fit": fit_request.fit,
+        "extract": requests.extract,
+        "read": requests.read,
+        **space_requests.HANDLERS,
+        **path_requests.HANDLERS,
+    }
     run(handlers, requests.capabilities)
 
 
