@@ -95,7 +95,9 @@ def descend(
     held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     # Reading a loss makes an accelerator wait, so there the check is made now and then.
     check_every = 1 if held[0].device.type == "cpu" else 16
-    step, progress = taken, min(budget.progress(taken), 1 - 1e-9)  # one step is taken even when nothing is left
+    step, progress = taken, budget.progress(taken)
+    if taken == 0:  # one step is taken even when nothing is left
+        progress = min(progress, 1 - 1e-9)
     while progress < 1.0:
         step += 1
         factor = rate * rate_at(progress, step) * hastened(budget.expected_steps(step - 1), usual_steps)

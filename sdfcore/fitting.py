@@ -55,6 +55,17 @@ class Progress:
         return sum(self.terms.values())
 
 
+def remembered(history: dict[str, list[float]], progress: Progress) -> dict[str, list[float]]:
+    """The curve of the loss and its terms with one more entry; a term whose weight is 0 for a while leaves a gap."""
+    if len(history["step"]) >= 2 * HISTORY:  # a time budget ran longer than foreseen: keep every other entry
+        history = {name: values[::2] for name, values in history.items()}
+    entry = {"step": progress.step, "loss": progress.loss, **progress.terms}
+    before = len(history["step"])
+    for name in {**history, **entry}:
+        history.setdefault(name, [math.nan] * before).append(entry.get(name, math.nan))
+    return history
+
+
 class Fit:
     """A fit in progress: iterating does the work, one :class:`Progress` a step; break off to stop.
 
@@ -189,12 +200,7 @@ class Fit:
         return Progress(stage, self.step, self.plan.steps, fraction, now - self.began, left, step)
 
     def _remember(self, progress: Progress) -> None:
-        if len(self.history["step"]) >= 2 * HISTORY:  # a time budget ran longer than foreseen: keep every other entry
-            self.history = {name: values[::2] for name, values in self.history.items()}
-        entry = {"step": progress.step, "loss": progress.loss, **progress.terms}
-        before = len(self.history["step"])
-        for name in {**self.history, **entry}:  # a term whose weight is 0 for a while leaves a gap
-            self.history.setdefault(name, [math.nan] * before).append(entry.get(name, math.nan))
+        self.history = remembered(self.history, progress)
 
     @property
     def sdf(self) -> NeuralSDF:

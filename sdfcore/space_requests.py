@@ -18,7 +18,7 @@ import numpy as np
 from .channel import Control
 from .deadline import Stopwatch
 from .errors import InputError, NoSurfaceError
-from .geometry import Array, Mesh
+from .geometry import Array, Mesh, PointCloud
 from .protocol import Message
 from .requests import Answer, source_of
 
@@ -74,6 +74,7 @@ def described(space: Space) -> dict[str, Any]:
     return {
         "names": space.names,
         "code_size": space.decoder.code_size,
+        "encoder": space.encoder is not None,
         "explained": [round(float(share), 6) for share in found.explained[:8]],
         "amounts": [[round(float(a), 4) for a in row] for row in _amounts(space, found)],
         "info": {key: space.info.get(key) for key in keys},
@@ -89,14 +90,14 @@ def _amounts(space: Space, found: Directions) -> Array:
 def learn(request: Message, control: Control) -> Answer:
     """Learn a space from the named shapes of the request.
 
-    Body: ``names``; ``recipe``, ``preset``, ``steps``, ``epochs``, ``seconds``, ``code_size``, ``together``, ``seed``,
-    ``device``; ``preview``: seconds between two meshes of the first shape, 0 for none; ``decode``: the body of a decode
-    request, whose mesh then comes along. A stop keeps what there is.
+    Body: ``names``; ``recipe``, ``preset``, ``steps``, ``epochs``, ``seconds``, ``code_size``, ``together``,
+    ``encoder``, ``seed``, ``device``; ``preview``: seconds between two meshes of the first shape, 0 for none;
+    ``decode``: the body of a decode request, whose mesh then comes along. A stop keeps what there is.
     """
     from .spaces import Learn
 
     body, names = request.body, [str(name) for name in request.body.get("names") or []]
-    sources = {name: source_of(_member(request.arrays, index)) for index, name in enumerate(names)}
+    sources = _sources(names, request.arrays)
     clock = Stopwatch("preparing")
     options = {key: body[key] for key in ("steps", "epochs", "seconds", "code_size", "samples") if body.get(key)}
     run = Learn(
@@ -104,6 +105,7 @@ def learn(request: Message, control: Control) -> Answer:
         recipe=str(body.get("recipe") or "auto"),
         preset=str(body.get("preset") or "balanced"),
         together=bool(body.get("together")),
+        encoder=bool(body.get("encoder")),
         seed=int(body.get("seed") or 0),
         device=str(body.get("device") or "auto"),
         **options,
@@ -123,6 +125,18 @@ def learn(request: Message, control: Control) -> Answer:
         meshed, found = _decoded(space, body["decode"], control)
         report, arrays = {**report, **meshed}, {**arrays, **found}
     return report, arrays
+
+
+def _sources(names: list[str], arrays: Mapping[str, Array]) -> dict[str, Mesh | PointCloud]:
+    from .spaces.family import about
+
+    found: dict[str, Mesh | PointCloud] = {}
+    for index, name in enumerate(names):
+        if name in found:
+            raise InputError(f"Two shapes are called {name!r}.", "Give every shape a name of its own.")
+        with about(name):
+            found[name] = source_of(_member(arrays, index))
+    return found
 
 
 def _member(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:

@@ -24,7 +24,7 @@ from .networks import NETWORKS, build
 KIND = "neural_sdf"
 
 #: What torch raises when the numbers of a damaged file reach it.
-_UNUSABLE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
+UNUSABLE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 
 
 def save(sdf: NeuralSDF, path: str | Path) -> None:
@@ -73,7 +73,7 @@ def from_bytes(data: bytes, device: torch.device | str = "cpu") -> NeuralSDF:
     with torch.inference_mode():
         try:
             value = network(torch.zeros(1, 3))
-        except _UNUSABLE as error:
+        except UNUSABLE as error:
             raise StorageError(f"The stored network cannot be used: {error}.", "Update it, or fit again.") from error
     if not torch.isfinite(value).all():
         raise StorageError("The stored network gives no finite number.", "Fit again.")
@@ -133,7 +133,7 @@ def rebuilt(
         with torch.random.fork_rng(devices=[]):  # what it is initialised with is thrown away
             network = build(kind, config, among)
         network.load_state_dict(dict(tensors))
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         raise StorageError(
             f"This program cannot build the stored network ({kind!r}): {error}.", "Update it, or fit again."
         ) from error

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import container
 from ..descent import Average
 from ..errors import StorageError
+from ..geometry import Mesh
+from ..planning import Source
+from ..storage import header
 
 KIND = "checkpoint"
 PERIOD = 30.0  # seconds between two checkpoints
 SHARE = 0.02  # of the time, at most, goes into writing them
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is: steps taken, seconds spent on them, and the curve of its loss."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -24,88 +42,115 @@ class Checkpoint:
     Args:
         path: the file, or ``None`` for nothing of the kind.
         settings: what the run was asked; a checkpoint of other settings is refused.
+        learner, average, optimiser: whose state it is.
         writes: whether this process is the one that writes.
     """
 
-    def __init__(self, path: Path | None, settings: dict[str, Any], writes: bool = True) -> None:
-        self.path, self.settings, self.writes = path, settings, writes
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Mapping[str, Any],
+        learner: nn.Module,
+        average: Average,
+        optimiser: torch.optim.Optimizer,
+        writes: bool = True,
+    ) -> None:
+        self.path, self.settings, self.writes = path, json.loads(json.dumps(settings)), writes
+        self.learner, self.average, self.optimiser = learner, average, optimiser
         self._next = time.monotonic() + PERIOD
 
-    def resume(self, learner: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-        """Take up the stored state, in place; returns the steps taken and the seconds spent before, or zeros.
+    def resume(self) -> Standing:
+        """Take up the stored state, in place; returns how far it was, or the beginning if there is no file.
 
         Raises:
-            StorageError: the file is damaged, or belongs to a run with other settings.
+            StorageError: the file is damaged, or belongs to a run with other settings or shapes.
         """
         if self.path is None or not self.path.exists():
-            return 0, 0.0
+            return Standing()
         body, tensors = container.unpack(container.read(self.path), KIND)
-        held = body.get("settings") if isinstance(body, dict) else None
-        if held != _plain(self.settings):
+        with header("checkpoint"):
+            held, best, smoothed = body["settings"], body["best"], body["smoothed"]
+            history = {str(name): [_number(v, math.nan) for v in values] for name, values in body["history"].items()}
+            standing = Standing(int(body["step"]), float(body["seconds"]), history)
+            best, smoothed = _number(best, math.inf), _number(smoothed, math.nan)
+        if held != self.settings:
             raise StorageError(
                 f"{self.path} is a checkpoint of another run.", "Delete it to begin anew, or ask for the same again."
             )
-        container.check(_tensors(learner, average, optimiser, full=True), tensors)
+        container.check(self._tensors(), tensors)
         parts = _by_part(tensors)
-        learner.load_state_dict(parts["learner"])
-        average.mean.load_state_dict(parts["mean"])
-        average.best_state = parts["best"]
-        average.best, average.smoothed = float(body["best"]), float(body["smoothed"])
-        _load_moments(optimiser, parts["adam"])
-        return int(body["step"]), float(body["seconds"])
+        self.learner.load_state_dict(parts["learner"])
+        self.average.mean.load_state_dict(parts["mean"])
+        self.average.best_state = parts["best"]
+        self.average.best, self.average.smoothed = best, smoothed
+        self._load_moments(parts["adam"])
+        return standing
 
-    def keep(
-        self, step: int, seconds: float, learner: nn.Module, average: Average, optimiser: torch.optim.Optimizer
-    ) -> None:
+    def keep(self, standing: Standing) -> None:
         """Write the state if it is time to."""
-        if self.path is None or not self.writes or time.monotonic() < self._next:
-            return
-        self.write(step, seconds, learner, average, optimiser)
+        if time.monotonic() >= self._next:
+            self.write(standing)
 
-    def write(
-        self, step: int, seconds: float, learner: nn.Module, average: Average, optimiser: torch.optim.Optimizer
-    ) -> None:
-        """Write the state: whole, or not at all."""
-        if self.path is None or not self.writes:
+    def write(self, standing: Standing) -> None:
+        """Write the state: whole, or not at all; and not when the weights are no numbers any more."""
+        if self.path is None or not self.writes or not self._finite():
             return
         began = time.monotonic()
         body = {
-            "settings": self.settings, "step": step, "seconds": seconds,
-            "best": average.best, "smoothed": average.smoothed,
+            "settings": self.settings, "step": standing.step, "seconds": standing.seconds, "history": standing.history,
+            "best": self.average.best, "smoothed": self.average.smoothed,
         }  # fmt: skip
-        container.write(container.pack(KIND, body, _tensors(learner, average, optimiser)), self.path)
+        container.write(container.pack(KIND, body, self._tensors()), self.path)
         ended = time.monotonic()
         self._next = ended + max(PERIOD, (ended - began) / SHARE)
 
+    def _finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.learner.parameters())
 
-def _plain(settings: dict[str, Any]) -> Any:
-    """As JSON gives it back."""
-    import json
+    def _tensors(self) -> dict[str, Tensor]:
+        average, mean = self.average, self.average.mean.state_dict()
+        found = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
+        found |= {f"mean.{name}": value for name, value in mean.items()}
+        found |= {f"best.{name}": value for name, value in (average.best_state or mean).items()}
+        for index, parameter in enumerate(self._parameters()):
+            state = self.optimiser.state.get(parameter, {})
+            found[f"adam.{index}.step"] = state.get("step", torch.zeros(()))
+            for name in ("exp_avg", "exp_avg_sq"):
+                found[f"adam.{index}.{name}"] = state.get(name, torch.zeros_like(parameter))
+        return found
 
-    return json.loads(json.dumps(settings))
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+
+    def _load_moments(self, stored: dict[str, Tensor]) -> None:
+        fused = any(group["fused"] for group in self.optimiser.param_groups)
+        for index, parameter in enumerate(self._parameters()):
+            place = parameter.device
+            self.optimiser.state[parameter] = {
+                "step": stored[f"{index}.step"].to(place if fused else "cpu"),
+                "exp_avg": stored[f"{index}.exp_avg"].to(place),
+                "exp_avg_sq": stored[f"{index}.exp_avg_sq"].to(place),
+            }
 
 
-def _tensors(
-    learner: nn.Module, average: Average, optimiser: torch.optim.Optimizer, full: bool = False
-) -> dict[str, Tensor]:
-    best = average.best_state if average.best_state is not None else average.mean.state_dict()
-    found = {f"learner.{name}": value for name, value in learner.state_dict().items()}
-    found |= {f"mean.{name}": value for name, value in average.mean.state_dict().items()}
-    found |= {f"best.{name}": value for name, value in best.items()}
-    for index, parameter in enumerate(_parameters(optimiser)):
-        state = optimiser.state.get(parameter, {})
-        empty = {
-            "step": torch.zeros(()),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-        for name, blank in empty.items():
-            found[f"adam.{index}.{name}"] = blank if full else state.get(name, blank)
-    return found
+def fingerprint(sources: Mapping[str, Source]) -> dict[str, str]:
+    """A digest of each shape, by name: a run must not go on with other shapes than it began with."""
+
+    def digest(source: Source) -> str:
+        held = (source.vertices, source.faces) if isinstance(source, Mesh) else (source.points, source.normals)
+        found = hashlib.sha256()
+        for array in held:
+            if array is not None:
+                found.update(f"{array.dtype} {array.shape}".encode())
+                found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+    return {name: digest(source) for name, source in sources.items()}
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _number(value: Any, missing: float) -> float:
+    """A number of the body; JSON has null for those that are not finite."""
+    return missing if value is None else float(value)
 
 
 def _by_part(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -114,13 +159,3 @@ def _by_part(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = tensor
     return parts
-
-
-def _load_moments(optimiser: torch.optim.Optimizer, stored: dict[str, Tensor]) -> None:
-    for index, parameter in enumerate(_parameters(optimiser)):
-        names = ("step", "exp_avg", "exp_avg_sq")
-        held = {name: stored[f"{index}.{name}"] for name in names}
-        optimiser.state[parameter] = {
-            name: value if name == "step" and parameter.device.type == "cpu" else value.to(parameter.device)
-            for name, value in held.items()
-        }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed
 from torch import nn
 
+from ..descent import Budget
 from ..errors import InputError
 
 
@@ -61,7 +63,25 @@ class Group:
         devices = None if self.device is None or self.device.type == "cpu" else [self.device]
         return nn.parallel.DistributedDataParallel(module, device_ids=devices)
 
+    def budget(self, steps: int | None, seconds: float | None, started: float) -> Budget:
+        """When all stop. Of seconds the first one's clock decides: rates and the end must be the same for all."""
+        if self.world == 1 or seconds is None:
+            return Budget(steps, seconds, started)
+        return _Agreed(steps, seconds, started, self.device)
+
     def close(self) -> None:
         """Leave the group."""
         if self.world > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class _Agreed(Budget):
+    """A budget of which the first process tells the others; all must ask equally often."""
+
+    device: torch.device | None = None
+
+    def progress(self, step: int) -> float:
+        told = torch.tensor([super().progress(step)], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(told, 0)
+        return float(told)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ..errors import InputError, NoNormalsError, SdfError
-from ..geometry import Box, Frame, PointCloud
-from ..networks import CodedMLP
+from ..geometry import Array, Box, Frame, PointCloud
 from ..objectives import Objective
 from ..planning import Source
 from ..preparing import Prepared, cloud_of, prepare
@@ -32,6 +32,7 @@ class Member:
     box: Box
     oriented: bool
     sampler: Sampler
+    points: Array  # (N, 3) float32 of the surface, unit box
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,14 @@ class Family:
         for row in rows:
             self.members[row].sampler.reseed(mixed(seed, step, row))
         return joined([self.members[row].sampler.batch() for row in rows])
+
+    def clouds(self, rows: Sequence[int], count: int, seed: int, step: int) -> Tensor:
+        """(B, count, 3): some surface points of each of the members ``rows``; the same for the same seed and step."""
+        found = []
+        for row in rows:
+            points = self.members[row].points
+            found.append(points[np.random.default_rng([seed, step, row]).integers(0, len(points), count)])
+        return torch.from_numpy(np.stack(found))
 
 
 def mixed(*numbers: int) -> int:
@@ -128,9 +137,9 @@ def _member(name: str, prepared: Prepared, recipe: Recipe, size: SpaceSize, seed
     evidence = prepared.evidence
     # The pool of labelled points is in proportion to the steps a single fit would take.
     alone = Size(width=size.width, depth=size.depth, steps=size.pool // 300, batch=size.points, rate=size.rate)
-    sampler = recipe.sampler(evidence, CodedMLP(1, 8, 1, 0), alone, seed, device)
+    sampler = recipe.sampler(evidence, nn.Identity(), alone, seed, device)
     box = Box.around(evidence.points.astype(np.float64))
-    return Member(name, prepared.frame, box, evidence.normals is not None, sampler)
+    return Member(name, prepared.frame, box, evidence.normals is not None, sampler, evidence.points)
 
 
 @contextlib.contextmanager

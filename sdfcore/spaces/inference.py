@@ -135,8 +135,11 @@ class Infer:
         yield from self._descend(self.steps, _POINTS, 0.25, 1.0)
 
     def _starts(self) -> tuple[list[Latent], Array]:
-        """Pairs of shape and rotation to begin from: the mean, and learned shapes far from one another."""
+        """Pairs of shape and rotation to begin from: the encoder's, the mean, and learned shapes far apart."""
         chosen = [self.space.mean(), *spread_out(self.space, _STARTS - 1)]
+        if self.space.encoder is not None:
+            seen = self.scan_frame.to_world(self.evidence.points)
+            chosen.insert(0, self.space.encode(seen, self.scan_frame))
         if self.rotate:
             turns = quarter_turns()
             pairs = [(shape, turn) for turn in turns for shape in chosen[:3]]

@@ -1,7 +1,8 @@
-"""Learning a space: the network and one code per shape, trained together (auto-decoder)."""
+"""Learning a space: the network, trained with one code per shape (auto-decoder) or with an encoder (variational)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,22 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..descent import Average, Budget, Step, adam, descend
+from ..descent import Average, Step, adam, descend
 from ..errors import InputError
-from ..fitting import HISTORY, Progress
+from ..fitting import HISTORY, Progress, remembered
 from ..networks import Coded, CodedMLP
 from ..objectives import At, Objective
 from ..planning import Source, device_named
 from ..sampling import Batch
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, Standing, fingerprint
+from .codes import ENCODED, Drawn, Predicted, Stored, encoder_for
 from .distributed import Group
 from .family import Family, chosen_recipe, prepared, rows_of_step
 from .sizes import SIZES, SpaceSize
 from .space import Latent, Space
 
-PRIOR = 1e-4  # weight of the codes' squared length: DeepSDF's 1 / σ² (sec. 4.2)
-LONGEST = 1.0  # bound of a code's length, as in DeepSDF's published settings
-FIRST_LENGTH = 0.1  # of the codes before training
+ENCODER_RATE = 3e-4  # Adam's; SAL takes 5e-4 for longer runs
 USUAL_SECONDS_A_STEP = 0.1  # foreseen under a budget of seconds alone
 
 
@@ -38,28 +38,23 @@ class Learner(nn.Module):
 
     All that is differentiated happens within one call, so a wrapper that watches calls (DistributedDataParallel) sees
     every parameter used once a step, input gradients included.
+
+    Args:
+        codes: what gives the codes of a step.
     """
 
-    def __init__(self, network: CodedMLP, codes: Tensor, objective: Objective) -> None:
+    def __init__(self, network: CodedMLP, codes: Stored | Predicted, objective: Objective) -> None:
         super().__init__()
-        self.network = network
-        self.codes = nn.Parameter(codes)
-        self.objective = objective
+        self.network, self.codes, self.objective = network, codes, objective
 
-    def forward(self, rows: Tensor, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The weighted terms over the shapes ``rows`` (B,), whose points ``batch`` holds one after another.
+    def forward(self, drawn: Drawn, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The weighted terms over the shapes ``drawn``, whose points ``batch`` holds one after another."""
+        codes, terms = self.codes(drawn, progress)
+        return {**self.objective(At.of(Coded(self.network, codes), batch), progress), **terms}
 
-        Source of the prior: Park et al. 2019 (DeepSDF), eq. (9), with the published warm-up of its weight.
-        """
-        codes = self.codes[rows]
-        terms = self.objective(At.of(Coded(self.network, codes), batch), progress)
-        warmth = min(1.0, 20 * progress)
-        return {**terms, "prior": PRIOR * warmth * codes.square().sum(dim=1).mean()}
-
-    @torch.no_grad()
     def bound(self) -> None:
-        """Draw codes that grew too long back onto the sphere of the longest."""
-        self.codes.renorm_(2, 0, LONGEST)
+        """Keep the codes from growing too long."""
+        self.codes.bound()
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,7 @@ class Settings:
     steps: int
     seed: int
     together: bool
+    encoder: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "size": dict(self.size.__dict__)}
@@ -88,6 +84,8 @@ class Learn:
         seconds: of learning, preparation included; alone, it does not bound the steps.
         code_size: length of the codes, instead of the preset's.
         together: one frame for all shapes; see :func:`family.prepared`.
+        encoder: learn an encoder, too, that gives a shape's code from its points in one pass (variational
+            auto-encoder); the learned shapes' codes then are the encoder's.
         checkpoint: a file that is written now and then, and resumed from if it is there.
         group: the processes that learn together; one by default.
     Raises:
@@ -107,6 +105,7 @@ class Learn:
         seconds: float | None = None,
         code_size: int | None = None,
         together: bool = False,
+        encoder: bool = False,
         seed: int = 0,
         device: str = "auto",
         samples: int | None = None,
@@ -133,7 +132,7 @@ class Learn:
         if epochs is not None:
             steps = math.ceil(epochs * len(sources) / chosen.shapes)
         expected = steps or (chosen.steps if seconds is None else math.ceil(seconds / USUAL_SECONDS_A_STEP))
-        self.settings = Settings(recipe, preset, chosen, expected, seed, together)
+        self.settings = Settings(recipe, preset, chosen, expected, seed, together, encoder)
         self._budget_steps = steps if seconds is not None else expected
         self.device = self.group.device or device_named(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
@@ -170,51 +169,84 @@ class Learn:
 
     def _learner(self, family: Family) -> Learner:
         size, seed = self.settings.size, self.settings.seed
+        skip = size.depth // 2 + 1 if size.depth > 2 else 0
+        codes: Stored | Predicted
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = CodedMLP(size.code_size, size.width, size.depth, skip=size.depth // 2 + 1)
-            codes = torch.randn(len(family), size.code_size) * (FIRST_LENGTH / math.sqrt(size.code_size))
+            network = CodedMLP(size.code_size, size.width, size.depth, skip=skip)
+            if self.settings.encoder:
+                encoder = encoder_for(size.code_size, size.width)
+                encoder.tell_apart(family.clouds(range(len(family)), ENCODED, seed, 0))
+                codes = Predicted(encoder)
+            else:
+                codes = Stored.random(len(family), size.code_size)
         return Learner(network, codes, family.objective).to(self.device)
 
+    def _drawn(self, family: Family, rows: list[int], step: int) -> Drawn:
+        """What the codes of a step depend on; of each shape the same, however the shapes are dealt out."""
+        index = torch.tensor(rows, device=self.device)
+        if not self.settings.encoder:
+            return Drawn(index)
+        seed, size = self.settings.seed, self.settings.size.code_size
+        noise = np.stack([np.random.default_rng([seed, step, row, 1]).standard_normal(size) for row in rows])
+        points = family.clouds(rows, ENCODED, seed, step)
+        return Drawn(index, points.to(self.device), torch.from_numpy(noise.astype(np.float32)).to(self.device))
+
     def _descend(self, family: Family, learner: Learner) -> Iterator[Progress]:
-        size = self.settings.size
-        optimiser = adam([(learner.network.parameters(), size.rate), ([learner.codes], size.code_rate)])
+        size, seed = self.settings.size, self.settings.seed
+        groups = [(learner.network.parameters(), size.rate), (learner.codes.parameters(), self._code_rate)]
+        optimiser = adam(groups)
         average = self._average = Average(learner, keep_every=max(10, self.settings.steps // 100))
-        held = Checkpoint(self.checkpoint, self.settings.as_dict(), self.group.first)
-        taken, spent = held.resume(learner, average, optimiser)
+        held = Checkpoint(self.checkpoint, self._asked(), learner, average, optimiser, self.group.first)
+        before = held.resume()
+        self.step, self.began = before.step, self.began - before.seconds
+        self.history = before.history or self.history
         wrapped = self.group.wrap(learner)
-        self.began -= spent
-        budget = Budget(self._budget_steps, self.seconds, self.began)
+        budget = self.group.budget(self._budget_steps, self.seconds, self.began)
         thin = max(1, -(-self.settings.steps // HISTORY))
-        counter = iter(range(taken, 1 << 62))
+        counter = itertools.count(before.step)
 
         def losses(progress: float) -> Mapping[str, Tensor]:
             step = next(counter)
-            rows = self.group.share(rows_of_step(step, len(family), size.shapes, self.settings.seed))
-            batch = family.batch(rows, self.settings.seed, step)
-            terms: dict[str, Tensor] = wrapped(torch.tensor(rows, device=self.device), batch, progress)
+            rows = self.group.share(rows_of_step(step, len(family), size.shapes, seed))
+            terms: dict[str, Tensor] = wrapped(
+                self._drawn(family, rows, step), family.batch(rows, seed, step), progress
+            )
             return terms
 
-        for step in descend(losses, optimiser, budget=budget, usual_steps=self.settings.steps, taken=taken):
-            self.step = step.number
-            learner.bound()
-            average.update(step)
-            progress = self._progress(step, step.progress, "learning")
-            if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
-                self._remember(progress)
-            held.keep(step.number, progress.seconds, learner, average, optimiser)
-            yield progress
+        standing = lambda: Standing(self.step, time.perf_counter() - self.began, self.history)
+        try:
+            for step in descend(
+                losses, optimiser, budget=budget, usual_steps=self.settings.steps, taken=before.step
+            ):  # fmt: skip
+                self.step = step.number
+                learner.bound()
+                average.update(step)
+                progress = self._progress(step, step.progress, "learning")
+                if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
+                    self.history = remembered(self.history, progress)
+                held.keep(standing())
+                yield progress
+        except GeneratorExit:  # broken off: it goes on from here
+            held.write(standing())
+            raise
+        if self.step > before.step:
+            held.write(standing())
+
+    @property
+    def _code_rate(self) -> float:
+        return ENCODER_RATE if self.settings.encoder else self.settings.size.code_rate
+
+    def _asked(self) -> dict[str, Any]:
+        """What a checkpoint must have been asked, to be gone on from."""
+        if self.checkpoint is None:
+            return {}
+        return {**self.settings.as_dict(), "samples": self.samples, "shapes": fingerprint(self.sources)}
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
         now = time.perf_counter()
         left = (now - self.began) * (1 - fraction) / fraction if fraction > 0.02 else None
         return Progress(stage, self.step, self.settings.steps, fraction, now - self.began, left, step)
-
-    def _remember(self, progress: Progress) -> None:
-        if len(self.history["step"]) >= 2 * HISTORY:
-            self.history = {name: values[::2] for name, values in self.history.items()}
-        for name, value in {"step": progress.step, "loss": progress.loss, **progress.terms}.items():
-            self.history.setdefault(name, []).append(value)
 
     # What came of it -------------------------------------------------------------------------------------------------
 
@@ -229,10 +261,11 @@ class Learn:
             raise InputError("The space has not been learned for a single step.", "Give it more time.")
         learner = self._average.result().eval().requires_grad_(False)
         assert isinstance(learner, Learner)
-        codes = learner.codes.detach().cpu().numpy()
         members = self._family.members
+        codes = learner.codes.of_shapes([member.points for member in members])
         shapes = [Latent(code, m.frame, m.box, m.name) for code, m in zip(codes, members, strict=True)]
-        return Space(learner.network, shapes, None, self._info(codes))
+        encoder = learner.codes.encoder if isinstance(learner.codes, Predicted) else None
+        return Space(learner.network, shapes, encoder, self._info(codes))
 
     def _info(self, codes: np.ndarray[Any, Any]) -> dict[str, Any]:
         family = self._family

@@ -47,7 +47,8 @@ class Poses(nn.Module):
     def take(self, rows: Tensor) -> Poses:
         """The poses at ``rows``, free to move on their own."""
         with torch.no_grad():
-            return Poses(self.rotation[rows].numpy(), self.scale[rows].numpy(), self.shift[rows].numpy())
+            kept = (self.rotation[rows], self.scale[rows], self.shift[rows])
+            return Poses(*(values.cpu().numpy() for values in kept)).to(self.shift.device)
 
 
 class Posed:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..fields import NeuralSDF
 from ..geometry import Array, Box, Frame
 from ..networks.coded import Decoder
+from .codes import encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,13 @@ def along(stops: Sequence[Latent], t: float, *, spherical: bool = False) -> Late
     """The shape at ``t`` on the way from the first stop (0) to the last (1) through all of them, evenly spaced."""
     if not stops:
         raise InputError("A path needs shapes.", "Name at least one.")
+    return _at(stops, t * (len(stops) - 1), spherical)
+
+
+def _at(stops: Sequence[Latent], place: float, spherical: bool) -> Latent:
+    """The shape at ``place``, where stop k is at k."""
     if len(stops) == 1:
         return stops[0]
-    place = t * (len(stops) - 1)
     leg = min(max(int(place), 0), len(stops) - 2)
     return interpolate(stops[leg], stops[leg + 1], place - leg, spherical=spherical)
 
@@ -101,7 +106,7 @@ def path(stops: Sequence[Latent], frames: int, *, spherical: bool = False) -> li
     """
     if len(stops) < 2 or frames < 2:
         raise InputError("A path needs at least two shapes and two frames.", "Name another shape.")
-    return [along(stops, step / (frames - 1), spherical=spherical) for step in range(frames)]
+    return [_at(stops, step * (len(stops) - 1) / (frames - 1), spherical) for step in range(frames)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +194,22 @@ class Space:
             "space": self.info.get("title", ""), "shape": latent.name, "smallest_part": SMALLEST_PART,
         }  # fmt: skip
         return NeuralSDF(self.decoder.at(code).requires_grad_(False), latent.frame, latent.box, info)
+
+    def encode(self, points: Array, frame: Frame | None = None, name: str = "") -> Latent:
+        """The shape that the encoder takes ``points`` for, in one pass; ``Infer`` comes nearer, in many.
+
+        Args:
+            points: (N, 3) of the whole surface, world units. frame: their unit box; by default as the space's shapes
+                have theirs.
+        Raises:
+            InputError: the space was learned without an encoder, or the points lie at one place.
+        """
+        if self.encoder is None:
+            raise InputError("The space has no encoder.", "Infer the shape, or learn the space with an encoder.")
+        if frame is None:
+            frame = self.shapes[0].frame if self.info.get("together") else Frame.around(points)
+        unit = frame.to_unit(points)
+        return Latent(encoded(self.encoder, unit), frame, Box.around(unit.astype(np.float64)), name)
 
     def mean(self) -> Latent:
         """The mean of all learned shapes."""

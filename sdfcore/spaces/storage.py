@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from .. import container
 from ..errors import StorageError
 from ..networks import DECODERS, ENCODERS
-from ..storage import described, header, place_of, placed, rebuilt
+from ..storage import UNUSABLE, described, header, place_of, placed, rebuilt
 from .space import Latent, Space
 
 KIND = "space"
@@ -65,23 +68,42 @@ def from_bytes(data: bytes, device: torch.device | str = "cpu") -> Space:
     body, tensors = container.unpack(data, KIND)
     codes = tensors.pop("codes", torch.zeros(0))
     with header("space"):
-        info, encoder = body["info"], body["encoder"]
-        decoder = body["network"]
-        network = rebuilt(decoder["kind"], decoder["config"], _part(tensors, "network."), DECODERS)
-        coder = encoder and rebuilt(encoder["kind"], encoder["config"], _part(tensors, "encoder."), ENCODERS)
-        places = [(entry["name"], *placed(entry)) for entry in body["shapes"]]
-        if codes.shape != (len(places), network.code_size):
-            raise ValueError(f"{len(places)} shapes and codes of the shape {tuple(codes.shape)}")
-        if not torch.isfinite(codes).all():
-            raise ValueError("a code is not finite")
-        shapes = [
-            Latent(code.numpy(), frame, box, str(name))
-            for code, (name, frame, box) in zip(codes.float(), places, strict=True)
-        ]
+        info, decoder, encoder = body["info"], body["network"], body["encoder"]
+        kinds = [(part["kind"], part["config"]) for part in (decoder, encoder) if part is not None]
+        places = [(str(entry["name"]), *placed(entry)) for entry in body["shapes"]]
+        if not isinstance(info, dict) or decoder is None or not places:
+            raise ValueError("no network, no shapes, or no info")
+    network = _network(kinds[0], tensors, "network.", DECODERS)
+    coder = _network(kinds[1], tensors, "encoder.", ENCODERS) if encoder is not None else None
+    container.check({}, tensors)  # nothing is left over
+    container.check({"codes": torch.zeros(len(places), network.code_size)}, {"codes": codes})
+    _try(network, coder, codes)
+    shapes = [
+        Latent(code.numpy(), frame, box, name) for code, (name, frame, box) in zip(codes, places, strict=True)
+    ]  # fmt: skip
+    with header("space"):  # whose names must differ
         space = Space(network.to(device).eval().requires_grad_(False), shapes, None, info)
     space.encoder = None if coder is None else coder.to(device).eval().requires_grad_(False)
     return space
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _network(
+    kind: tuple[Any, Any], tensors: dict[str, torch.Tensor], prefix: str, among: Mapping[str, type[nn.Module]]
+) -> Any:
+    """The network of this kind and configuration; its tensors are taken out of ``tensors``."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return rebuilt(*kind, {name.removeprefix(prefix): tensors.pop(name) for name in names}, among)
+
+
+@torch.inference_mode()
+def _try(network: Any, encoder: Any, codes: torch.Tensor) -> None:
+    """Raises a StorageError unless all codes can be decoded, and an encoder gives codes as long as theirs."""
+    try:
+        found = [network(torch.zeros(len(codes), 1, 3), codes)]
+        if encoder is not None:
+            mean, spread = encoder(torch.zeros(1, 4, 3))
+            found += [mean + codes[:1], spread]
+    except UNUSABLE as error:
+        raise StorageError(f"The stored space cannot be used: {error}.", "Update it, or learn it again.") from error
+    if not all(bool(values.isfinite().all()) for values in found):
+        raise StorageError("The stored space gives no finite number.", "Learn it again.")
