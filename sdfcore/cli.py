@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__, console, threads
+from .cli_space import space
 from .console import Console
 from .errors import InputError, SdfError
 
@@ -154,6 +155,9 @@ def plot(source: Path, output: Path | None, axis: str, offset: float | None) -> 
         plots.cross_section(sdf, written[0], axis=axis, offset=offset)
     for path in written:
         click.echo(str(path))
+
+
+commands.add_command(space)
 
 
 def check_folder(folder: Path) -> None:

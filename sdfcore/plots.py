@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from .fields import NeuralSDF
 
-_INK = "#22262e"
-_SOFT = "#8a93a3"
+INK = "#22262e"
+SOFT = "#8a93a3"
 _GRID = "#e7eaf0"
 _ACCENT = "#0f6fc6"
 _POINTS = "#f2a900"
@@ -50,19 +50,19 @@ def loss_curve(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """The loss and its terms over the steps, logarithmic. ``report`` as of :func:`sdfcore.report.build_report`."""
     history = report.get("history") or {}
     steps = np.asarray(history.get("step", []), dtype=float)
-    figure, axes = _figure(8.0, 4.6)
+    figure, axes = new_figure(8.0, 4.6)
     names = [name for name in history if name not in ("step", "loss")]
     for name, colour in zip(names, _LINES[1:] * (1 + len(names) // 6), strict=False):
         axes.plot(steps, _positive(history[name]), color=colour, lw=1.2, alpha=0.85, label=name.replace("_", " "))
     if "loss" in history:
-        axes.plot(steps, _positive(history["loss"]), color=_INK, lw=2.0, label="loss")
+        axes.plot(steps, _positive(history["loss"]), color=INK, lw=2.0, label="loss")
     axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("value (logarithmic)")
-    _titles(axes, "Loss", f"{report.get('recipe', '')} · {report.get('preset', '')} · {report.get('steps', 0)} steps")
+    titles(axes, "Loss", f"{report.get('recipe', '')} · {report.get('preset', '')} · {report.get('steps', 0)} steps")
     if history:
         axes.legend(frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _positive(values: Any) -> Array:
@@ -77,17 +77,17 @@ def gradient_histogram(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     edges = np.asarray(found["histogram"]["edges"], dtype=float)
     counts = np.asarray(found["histogram"]["counts"], dtype=float)
     share = 100.0 * counts / max(counts.sum(), 1.0)
-    figure, axes = _figure(8.0, 4.0)
+    figure, axes = new_figure(8.0, 4.0)
     axes.bar(edges[:-1], share, width=np.diff(edges) * 0.92, align="edge", color=_ACCENT, alpha=0.85, lw=0)
-    axes.axvline(1.0, color=_INK, lw=1.2, ls=(0, (4, 3)))
+    axes.axvline(1.0, color=INK, lw=1.2, ls=(0, (4, 3)))
     axes.annotate("a true distance", (1.0, 1.0), xycoords=("data", "axes fraction"), xytext=(6, -12),
-                  textcoords="offset points", color=_INK, fontsize=9)  # fmt: skip
+                  textcoords="offset points", color=INK, fontsize=9)  # fmt: skip
     axes.set_xlabel("|∇f|")
     axes.set_ylabel("share of samples, %")
     axes.set_xlim(edges[0], edges[-1])
-    _titles(axes, "Gradient away from the surface", f"mean {found['mean']:.3f} ± {found['std']:.3f} · "
+    titles(axes, "Gradient away from the surface", f"mean {found['mean']:.3f} ± {found['std']:.3f} · "
             f"{found['samples']:,} samples")  # fmt: skip
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def cross_section(
@@ -120,16 +120,16 @@ def cross_section(
 
     width, height = view.size[across], view.size[up]
     scale = 6.6 / max(width, height)
-    figure, axes = _figure(width * scale + 1.9, height * scale + 1.3)
+    figure, axes = new_figure(width * scale + 1.9, height * scale + 1.3)
     bands, spacing = _levels(values)
     # Each side takes the whole of its colours: insides are shallow, and would stay white on a common scale.
     norm = TwoSlopeNorm(0.0, bands[0], bands[-1])
     fill = axes.contourf(horizontal, vertical, values, levels=bands, cmap=_FIELD, norm=norm, extend="both")
     others = bands[(bands != 0.0) & (bands > values.min()) & (bands < values.max())]
-    lines = axes.contour(horizontal, vertical, values, levels=others, colors=_INK, linewidths=0.5, linestyles="solid")
+    lines = axes.contour(horizontal, vertical, values, levels=others, colors=INK, linewidths=0.5, linestyles="solid")
     lines.set_alpha(0.35)
     if level != 0.0 and values.min() < 0.0 < values.max():
-        axes.contour(horizontal, vertical, values, levels=[0.0], colors=_INK, linewidths=1.0, linestyles="dashed")
+        axes.contour(horizontal, vertical, values, levels=[0.0], colors=INK, linewidths=1.0, linestyles="dashed")
     if values.min() < level < values.max():
         axes.contour(horizontal, vertical, values, levels=[level], colors="#000000", linewidths=2.4)
     shown = _points_near(axes, cloud, (across, up, normal), cut, box)
@@ -137,12 +137,12 @@ def cross_section(
     axes.set_xlabel(_AXES[across])
     axes.set_ylabel(_AXES[up])
     bar = figure.colorbar(fill, ax=axes, shrink=0.82, pad=0.025, ticks=bands[:: max(1, len(bands) // 10)])
-    bar.set_label("signed distance, negative inside", color=_SOFT, fontsize=9)
+    bar.set_label("signed distance, negative inside", color=SOFT, fontsize=9)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, colors=_SOFT)
+    bar.ax.tick_params(length=0, labelsize=8, colors=SOFT)
     note = f"{_AXES[normal]} = {cut:.4g} · level sets every {spacing:g}"
-    _titles(axes, "Cross-section of the field", f"{note} · {shown:,} points near the plane" if shown else note)
-    _save(figure, path)
+    titles(axes, "Cross-section of the field", f"{note} · {shown:,} points near the plane" if shown else note)
+    save_figure(figure, path)
 
 
 def _plane(normal: int) -> tuple[int, int]:
@@ -191,7 +191,8 @@ def _points_near(axes: Axes, cloud: PointCloud | None, order: tuple[int, int, in
     return len(near)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty picture of ``width`` × ``height`` inches, with axes in the style of all of them."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -199,18 +200,19 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
         axes.spines[side].set_visible(False)
     axes.grid(True, color=_GRID, lw=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelsize=8.5, colors=_SOFT)
-    axes.xaxis.label.set(color=_SOFT, fontsize=9.5)
-    axes.yaxis.label.set(color=_SOFT, fontsize=9.5)
+    axes.tick_params(which="both", length=0, labelsize=8.5, colors=SOFT)
+    axes.xaxis.label.set(color=SOFT, fontsize=9.5)
+    axes.yaxis.label.set(color=SOFT, fontsize=9.5)
     return figure, axes
 
 
-def _titles(axes: Axes, title: str, note: str) -> None:
-    axes.set_title(f"{title}\n", loc="left", color=_INK, fontsize=13, fontweight="bold", linespacing=1.4)
-    axes.text(0.0, 1.02, note, transform=axes.transAxes, color=_SOFT, fontsize=9.5)
+def titles(axes: Axes, title: str, note: str) -> None:
+    """What the picture shows, and a smaller line beneath."""
+    axes.set_title(f"{title}\n", loc="left", color=INK, fontsize=13, fontweight="bold", linespacing=1.4)
+    axes.text(0.0, 1.02, note, transform=axes.transAxes, color=SOFT, fontsize=9.5)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a PNG as a whole, under a temporary name first."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,24 @@ def check(path: str | Path, *, points: bool = False) -> None:
         raise InputError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
     if path.is_dir():
         raise InputError(f"{path} is a folder.", "Give the name of a file.")
+
+
+def write_scene(path: str | Path, shapes: Mapping[str, tuple[Mesh, Array]]) -> None:
+    """Several meshes as one .glb: a node of its own for each, by name, moved by the vector (3,) beside it.
+
+    Raises:
+        InputError: as :func:`write`.
+    """
+    import trimesh
+
+    path = Path(path)
+    check(path)
+    scene = trimesh.Scene()
+    for name, (mesh, offset) in shapes.items():
+        place = np.eye(4)
+        place[:3, 3] = offset
+        scene.add_geometry(_solid(mesh), node_name=name, geom_name=name, transform=place)
+    write_bytes(path, bytes(scene.export(file_type="glb")))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -145,12 +163,16 @@ def _xyz(cloud: PointCloud) -> bytes:
     return buffer.getvalue()
 
 
-def _through_trimesh(mesh: Mesh, kind: str) -> bytes:
+def _solid(mesh: Mesh) -> Any:
     import trimesh
 
-    solid = trimesh.Trimesh(
+    return trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=mesh.colours, process=False
     )
+
+
+def _through_trimesh(mesh: Mesh, kind: str) -> bytes:
+    solid = _solid(mesh)
     extent = float(np.ptp(mesh.vertices, axis=0).max())
     decimals = 8 + max(0, int(np.ceil(-np.log10(extent)))) if extent > 0 else 8
     options: dict[str, Any] = {"digits": decimals} if kind in ("obj", "off") else {}
