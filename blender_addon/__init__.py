@@ -13,7 +13,23 @@ ROOT = __package__.rpartition(".")[0]  # the extension's own name: bl_ext.<repos
 
 log = logging.getLogger(__name__)
 
-_MODULES = ("preferences", "properties", "operators", "importing", "backend", "panels", "commands", "host")
+_MODULES = (
+    "preferences",
+    "properties",
+    "space_properties",
+    "operators",
+    "space_operators",
+    "blending",
+    "sequences",
+    "completing",
+    "importing",
+    "backend",
+    "panels",
+    "space_panels",
+    "commands",
+    "host",
+    "live",
+)
 _registered: list[str] = []
 
 

@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from .jobs import Job, Jobs, State
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
+_QUICK = 0.03  # seconds between two turns of the timer while a shape follows a slider
 _FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
@@ -37,6 +39,7 @@ class Notice:
 
     title: str
     error: SdfError
+    kind: str = "fit"
 
 
 class Runtime:
@@ -49,19 +52,25 @@ class Runtime:
         self.known: dict[str, Any] | None = None  # what the last worker had, also while none runs
         self.blocking = False  # a script waits for its job and reports by itself
         self.chores: list[Callable[[], bool]] = []  # further work of the timer; False: over
+        self.quick = False  # somebody drags a slider: look more often
+        self._turn = threading.RLock()  # while Blender renders, its thread pumps, too
 
     # -- Host: called by the jobs ----------------------------------------------------------------------------------
 
     def finished(self, job: Job) -> None:
+        if "receive" in job.target:  # what is shown on the way, outside the undo history
+            self.forget(job)
+            job.target["receive"](job)
+            return
         self.waiting[job.id] = job
         self.settle()
 
     def failed(self, job: Job) -> None:
         self.forget(job)
         if job.error is not None:
-            self.notice = Notice(job.title, job.error)
+            self.notice = Notice(job.title, job.error, job.kind)
             log.error("%s: %s", job.title, job.error)
-            if not self.blocking:
+            if not (self.blocking or "receive" in job.target):
                 windows.popup(job.title, job.error)
 
     def cancelled(self, job: Job) -> None:
@@ -93,7 +102,8 @@ class Runtime:
         """
         self.notice, self.blocking = None, True
         try:
-            self.jobs.run(job, on_progress=on_progress)
+            with self._turn:
+                self.jobs.run(job, on_progress=on_progress)
         finally:
             self.blocking = False
         if job.error is not None:
@@ -108,12 +118,16 @@ class Runtime:
 
     def settle(self) -> None:
         """Place what waits, as far as the user is not in the middle of something."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # of a render, whose thread runs no operators
         for job in list(self.waiting.values()):
             with windows.override():
                 if not windows.can_place(bpy.context):
                     return
                 try:
-                    bpy.ops.sdf.apply_result("EXEC_DEFAULT", True, job=job.id)
+                    getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target else "apply_result")(
+                        "EXEC_DEFAULT", True, job=job.id
+                    )
                 except RuntimeError as error:  # the operator's own report
                     log.error("%s: %s", job.title, error)
 
@@ -124,6 +138,14 @@ class Runtime:
 
     def tick(self) -> float | None:
         """One turn of the timer: seconds to the next, ``None`` when there is nothing left to do."""
+        if not self._turn.acquire(blocking=False):
+            return _PAUSE
+        try:
+            return self._tick()
+        finally:
+            self._turn.release()
+
+    def _tick(self) -> float | None:
         pause = self.jobs.pump()
         if self.jobs.backend is not None:
             self.known = self.jobs.backend
@@ -131,7 +153,7 @@ class Runtime:
         self.settle()
         self.chores = [chore for chore in self.chores if chore()]
         if self.waiting or self.chores:
-            pause = min(pause or _PAUSE, _PAUSE)
+            pause = min(pause or _PAUSE, _QUICK if self.quick else _PAUSE)
         return pause
 
     def close(self) -> None:
@@ -214,18 +236,29 @@ def restart_backend() -> None:
 def _tick() -> float | None:
     if _runtime is None:
         return None
+    global _ticking
+    _ticking = True
     try:
         return _runtime.tick()
     except Exception:
         log.exception("the timer failed")
         return 1.0
+    finally:
+        _ticking = False
 
 
-def wake() -> None:
-    """See to it that the timer runs."""
-    if bpy.app.background or bpy.app.timers.is_registered(_tick):
+_ticking = False
+
+
+def wake(soon: bool = False) -> None:
+    """See to it that the timer runs; ``soon``: and does not finish a long pause first."""
+    if bpy.app.background:
         return
-    bpy.app.timers.register(_tick, first_interval=0.05, persistent=True)
+    if bpy.app.timers.is_registered(_tick):
+        if not soon or _ticking:
+            return
+        bpy.app.timers.unregister(_tick)
+    bpy.app.timers.register(_tick, first_interval=0.01 if soon else 0.05, persistent=True)
 
 
 @persistent

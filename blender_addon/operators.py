@@ -21,6 +21,9 @@ from .jobs import Job, State
 Context = bpy.types.Context
 Outcome = set[str]
 
+#: Kinds of jobs that keep what they have when they are stopped.
+STOPPABLE = {"fit", "learn", "complete"}
+
 _LINES_EVERY = 1.0  # seconds between two lines of a waiting script
 
 
@@ -52,8 +55,8 @@ def progress_text(job: Job) -> str:
     """Step, loss and time left of a running job, as far as they are known."""
     told = job.progress
     parts = []
-    if told.get("step") and told.get("stage") == "fitting":
-        parts.append(f"{told.get('step', 0)}/{told['steps']}")
+    if told.get("step") and told.get("steps"):
+        parts.append(f"{told['step']}/{told['steps']}")
         if told.get("loss") is not None:
             parts.append(f"loss {told['loss']:.3g}")
         if told.get("seconds_left") is not None:
@@ -80,7 +83,7 @@ def _start(operator: Any, jobs: list[Callable[[], Job]], wait: bool) -> Outcome:
     return {"FINISHED"} if begun and not (wait and failures) else {"CANCELLED"}
 
 
-class _Fitting(bpy.types.Operator):
+class JobOperator(bpy.types.Operator):
     """An operator that starts jobs; subclasses name them."""
 
     def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
@@ -93,7 +96,7 @@ class _Fitting(bpy.types.Operator):
         return _start(self, self.jobs(context, False), wait=True)
 
 
-class SDF_OT_fit(_Fitting):
+class SDF_OT_fit(JobOperator):
     bl_idname = "sdf.fit"
     bl_label = "Fit SDF"
     bl_description = "Fit a signed distance function to each selected object and make a watertight mesh of it"
@@ -113,7 +116,7 @@ class SDF_OT_fit(_Fitting):
         return [lambda o=o: requests.fit_job(o, context, preview) for o in fittable(context)]
 
 
-class _OnResult(_Fitting):
+class _OnResult(JobOperator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         if context.mode != "OBJECT":
@@ -176,7 +179,7 @@ class SDF_OT_stop(_OnJob):
     @classmethod
     def poll(cls, context: Context) -> bool:
         job = host.runtime().jobs.active
-        if job is None or job.kind != "fit":
+        if job is None or job.kind not in STOPPABLE:
             cls.poll_message_set("Nothing is being fitted")
             return False
         if job.stopping:
@@ -232,11 +235,8 @@ class SDF_OT_toggle_source(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class SDF_OT_apply_result(bpy.types.Operator):
-    bl_idname = "sdf.apply_result"
-    bl_label = "Fit SDF"  # the name of the undo step
-    bl_description = "Put a finished job's result into the scene"
-    bl_options = {"INTERNAL", "UNDO"}
+class _Applying(bpy.types.Operator):
+    """Its label is the name of the undo step."""
 
     job: StringProperty(name="Job", description="Which job", options={"HIDDEN", "SKIP_SAVE"})
 
@@ -247,7 +247,9 @@ class SDF_OT_apply_result(bpy.types.Operator):
             return {"CANCELLED"}
         held.forget(job)
         try:
-            if "import" in job.target:
+            if "put" in job.target:
+                made = job.target["put"](job.result, context)
+            elif "import" in job.target:
                 made = importing.place(job.target["import"], job.result, context)
             else:
                 made = results.place(job.target["place"], job.result, context)
@@ -256,8 +258,23 @@ class SDF_OT_apply_result(bpy.types.Operator):
             held.failed(job)
             return {"CANCELLED"}
         job.target["made"] = made.name
-        self.report({"INFO"}, f"{made.name}: {len(made.data.vertices)} vertices")
+        is_mesh = getattr(made, "type", "") == "MESH"
+        self.report({"INFO"}, f"{made.name}: {len(made.data.vertices)} vertices" if is_mesh else f"{job.title}: done")
         return {"FINISHED"}
+
+
+class SDF_OT_apply_result(_Applying):
+    bl_idname = "sdf.apply_result"
+    bl_label = "Fit SDF"
+    bl_description = "Put a finished job's result into the scene"
+    bl_options = {"INTERNAL", "UNDO"}
+
+
+class SDF_OT_apply_shapes(_Applying):
+    bl_idname = "sdf.apply_shapes"
+    bl_label = "Shape Space"
+    bl_description = "Put what came of a shape space into the scene"
+    bl_options = {"INTERNAL", "UNDO"}
 
 
 _CLASSES = (
@@ -268,6 +285,7 @@ _CLASSES = (
     SDF_OT_cancel,
     SDF_OT_toggle_source,
     SDF_OT_apply_result,
+    SDF_OT_apply_shapes,
 )
 
 

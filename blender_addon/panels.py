@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import bpy
 
-from . import backend, host, operators, preferences, results, sizes, windows
+from . import backend, host, operators, preferences, results, sizes, spaces, windows
 from .jobs import Job, State
 
 Context = bpy.types.Context
@@ -15,6 +16,16 @@ Layout = bpy.types.UILayout
 _WRAP = 46  # letters of a line in a sidebar of common width
 _PAGE = 100  # and in the preferences
 _SAID_LINES = 8
+_VERBS = {
+    "fit": "Fitting",
+    "extract": "Meshing",
+    "read": "Reading",
+    "learn": "Learning",
+    "decode": "Meshing",
+    "interpolate": "Meshing",
+    "project": "Following",
+    "complete": "Completing",
+}
 
 
 def wrapped(layout: Layout, text: str, icon: str = "NONE", width: int = _WRAP) -> None:
@@ -39,13 +50,15 @@ def letters(context: Context) -> int:
     return max(20, int(region.width / scale / 7.0) - 5)
 
 
-class _SdfPanel:
+class SdfPanel:
+    """A panel of our tab in the sidebar of the 3D viewport."""
+
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = windows.TAB
 
 
-class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
+class SDF_PT_fit(SdfPanel, bpy.types.Panel):
     bl_idname = "SDF_PT_fit"
     bl_label = "Neural SDF"
 
@@ -63,11 +76,11 @@ class SDF_PT_fit(_SdfPanel, bpy.types.Panel):
         row.scale_y = 1.5
         row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
         layout.prop(settings, "hide_source", text="Hide Source")
-        _draw_jobs(layout)
-        _draw_notice(layout, letters(context))
+        draw_jobs(layout, lambda kind: kind not in spaces.KINDS)
+        draw_notice(layout, letters(context), lambda kind: kind not in spaces.KINDS)
 
 
-class SDF_PT_advanced(_SdfPanel, bpy.types.Panel):
+class SDF_PT_advanced(SdfPanel, bpy.types.Panel):
     bl_idname = "SDF_PT_advanced"
     bl_label = "Advanced"
     bl_parent_id = "SDF_PT_fit"
@@ -96,7 +109,7 @@ class SDF_PT_advanced(_SdfPanel, bpy.types.Panel):
         column.prop(settings, "show_preview")
 
 
-class SDF_PT_result(_SdfPanel, bpy.types.Panel):
+class SDF_PT_result(SdfPanel, bpy.types.Panel):
     bl_idname = "SDF_PT_result"
     bl_label = "Result"
 
@@ -166,10 +179,13 @@ def _first_sentence(text: str) -> str:
     return text.split(". ")[0].rstrip(".")
 
 
-def _draw_jobs(layout: Layout) -> None:
+def draw_jobs(layout: Layout, shown: Callable[[str], bool]) -> None:
+    """The jobs of the kinds that are ``shown``, with their progress; not those that follow a slider."""
     held = host.runtime()
-    live = [job for job in held.jobs.jobs.values() if not job.state.over]
+    live = [j for j in held.jobs.jobs.values() if shown(j.kind) and not j.state.over and "receive" not in j.target]
     for job in held.waiting.values():
+        if not shown(job.kind):
+            continue
         layout.label(text=f"{job.title}: done, placed when you leave this mode", icon="TIME")
     if not live:
         return
@@ -188,18 +204,19 @@ def _for_what(jobs: Any) -> str:
 
 
 def _draw_running(layout: Layout, job: Job) -> None:
-    verb = {"fit": "Fitting", "extract": "Meshing", "read": "Reading"}.get(job.kind, "Working on")
+    verb = _VERBS.get(job.kind, "Working on")
     layout.label(text=f"{verb} {job.title}", icon="SORTTIME")
     layout.progress(factor=float(job.progress.get("fraction") or 0.0), type="BAR", text=operators.progress_text(job))
     row = layout.row(align=True)
-    if job.kind == "fit":
+    if job.kind in operators.STOPPABLE:
         row.operator("sdf.stop", icon="CHECKMARK").job = job.id
     row.operator("sdf.cancel", icon="X").job = job.id
 
 
-def _draw_notice(layout: Layout, width: int) -> None:
+def draw_notice(layout: Layout, width: int, shown: Callable[[str], bool]) -> None:
+    """What ended badly last, if it is of a kind that is ``shown``."""
     notice = host.runtime().notice
-    if notice is None:
+    if notice is None or not shown(notice.kind):
         return
     box = layout.box()
     wrapped(box, f"{notice.title}: {notice.error.message}", "ERROR", width)

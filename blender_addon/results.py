@@ -104,10 +104,10 @@ def place(target: Target, message: Message, context: Any) -> Any:
     name = target.name + SUFFIX if result is None else result.data.name
     mesh = build(name, target, message, None if result is None else result.data)
     if result is None:
-        result = _new_object(name, mesh, target, context)
+        result = new_object(name, mesh, target, context)
     else:
         _exchange(result, mesh)
-    _describe(result, target, message)
+    describe(result, target, message)
     return result
 
 
@@ -143,7 +143,8 @@ def _give_materials(mesh: Any, target: Target, source_face: Array | None, previo
     meshes.set_materials(mesh, slots, np.clip(index, 0, max(len(slots) - 1, 0)))
 
 
-def _new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
+def new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
+    """An object of ``mesh`` over its source, wherever that is now, in the scene's collection for results; selected."""
     result = bpy.data.objects.new(name, mesh)
     scene = by_uid(bpy.data.scenes, target.scene) or context.scene
     collection(scene).objects.link(result)
@@ -192,7 +193,7 @@ def collection(scene: Any) -> Any:
     return made
 
 
-def _describe(result: Any, target: Target, message: Message) -> None:
+def describe(result: Any, target: Target, message: Message) -> None:
     """Keep on the object what the panel shows and what the next Re-mesh needs; saved with the file."""
     result[SOURCE] = target.name
     result[MATRIX] = [float(v) for v in target.matrix.ravel()]

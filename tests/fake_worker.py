@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from bl_ext.test.neural_sdf.blender_addon.engine import FakeTransport
-from bl_ext.test.neural_sdf.sdfcore.errors import InputError, describe
+from bl_ext.test.neural_sdf.sdfcore.errors import InputError, StorageError, describe
 from bl_ext.test.neural_sdf.sdfcore.geometry import PointCloud
 from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 
@@ -58,6 +58,35 @@ def progress(job: str, step: int) -> Message:
     return Message("progress", job, {**body, "recipe": "distance", "reason": REPORT["reason"]})
 
 
+SPACE = np.frombuffer(b"a learned space" * 50, np.uint8)
+
+
+def about(names: list[str]) -> dict[str, Any]:
+    """What is said of a space of these shapes."""
+    count = max(len(names) - 1, 1)
+    amounts = [[float(row == column) for column in range(count)] for row in range(len(names))]
+    return {"names": names, "code_size": 8, "explained": [1 / count] * count, "amounts": amounts, "info": {}}
+
+
+def box_of(body: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A box for a place in a space: shape ``i`` of a blend is at x = 4 i, the first amount is added to its height."""
+    weights = list((body.get("weights") or {"": 1.0}).values())
+    x = 4 * sum(i * weight for i, weight in enumerate(weights)) / sum(weights)
+    height = 1 + (body.get("amounts") or [0.0])[0]
+    return box_arrays(np.array([[x - 1, -1, -1], [x + 1, 1, height]], np.float32))
+
+
+def path_arrays(request: Message) -> dict[str, np.ndarray]:
+    """Boxes on the way, one unit of x apart; of one box its vertices at every place."""
+    boxes = [box_arrays(np.array([[i, 0, 0], [i + 1, 1, 1]], np.float32)) for i in range(request.body["frames"])]
+    if request.kind == "project":
+        return {**boxes[0], "positions": np.stack([box["vertices"].astype(np.float64) for box in boxes])}
+    named = {f"m{i}_{name}": values for i, box in enumerate(boxes) for name, values in box.items()}
+    if request.body["model"]:
+        named |= {f"m{i}_model": np.frombuffer(MODEL, np.uint8) for i in range(len(boxes))}
+    return named
+
+
 class FakeWorker:
     """Answers for :class:`FakeTransport`.
 
@@ -65,6 +94,7 @@ class FakeWorker:
         hold: keep silent after the first progress, as a long fit does; :meth:`release` lets it end.
         fail: titles whose fit fails.
         scan: what ``read`` finds in any file.
+        slow: shapes of a space are not decoded before :meth:`decode_next`.
     """
 
     def __init__(self, hold: bool = False, fail: Iterable[str] = (), scan: PointCloud | None = None) -> None:
@@ -72,6 +102,8 @@ class FakeWorker:
         self.requests: list[Message] = []
         self.transports: list[FakeTransport] = []
         self._held: Message | None = None
+        self.slow = False
+        self.undecoded: list[Message] = []
 
     def connect(self) -> FakeTransport:
         self.transports.append(FakeTransport(self.answer))
@@ -88,7 +120,10 @@ class FakeWorker:
             return [Message("done", request.job, {}, {k: v for k, v in named.items() if v is not None})]
         if request.kind == "extract":
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
+        if request.kind in ("learn", "describe", "decode", "interpolate", "project", "complete"):
+            return self.answer_about_spaces(request)
         if request.kind == "cancel":
+            self.undecoded = [held for held in self.undecoded if held.job != request.job]
             return [Message("cancelled", request.job)]
         if request.kind == "stop" and self._held is not None:
             return self.finish(self._held)
@@ -101,10 +136,43 @@ class FakeWorker:
             return self.finish(request)
         return []
 
+    def answer_about_spaces(self, request: Message) -> list[Message]:
+        if request.kind == "learn":
+            if self.hold:
+                self._held = request
+                return [progress(request.job, 1)]
+            return self.finish(request)
+        if request.kind == "describe":
+            if request.arrays["space"].tobytes() != SPACE.tobytes():
+                return [Message("failed", request.job, describe(StorageError("It is damaged.", "Save it again.")))]
+            return [Message("done", request.job, about(["a", "b", "c"]))]
+        if request.kind == "decode":
+            self.undecoded.append(request)
+            return [] if self.slow else self.decode_next()
+        report = {"resolution": 8, "frames": request.body.get("frames")}
+        if request.kind == "complete":
+            seen = {"observed": np.linspace(0, 0.7, 8, dtype=np.float32), "observed_mask": np.arange(8) < 4}
+            arrays = {**answer_arrays(request), **{k: v.astype(np.float32) for k, v in seen.items()}}
+            return [Message("done", request.job, {"report": report}, {**arrays, "model": SPACE})]
+        return [Message("done", request.job, {"report": report}, path_arrays(request))]
+
+    def decode_next(self) -> list[Message]:
+        """The answer to the decode request that has waited longest."""
+        request = self.undecoded.pop(0)
+        if request.body.get("weights") and not sum(request.body["weights"].values()):
+            return [Message("failed", request.job, describe(InputError("The weights sum to zero.", "Raise one.")))]
+        arrays = box_of(dict(request.body))
+        if request.body.get("model"):
+            arrays["model"] = np.frombuffer(MODEL, np.uint8)
+        return [Message("done", request.job, {"report": {"resolution": request.body["resolution"]}}, arrays)]
+
     def preview(self, request: Message) -> Message:
         return Message("preview", request.job, {}, box_arrays(answer_arrays(request)["vertices"]))
 
     def finish(self, request: Message) -> list[Message]:
+        if request.kind == "learn":
+            meshed = box_of(dict(request.body["decode"])) if request.body.get("decode") else {}
+            return [Message("done", request.job, about(request.body["names"]), {"space": SPACE, **meshed})]
         done = Message("done", request.job, {"report": REPORT, "stopped": False}, answer_arrays(request))
         return [progress(request.job, 10), done]
 

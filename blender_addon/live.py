@@ -1,0 +1,293 @@
+"""Meshes that follow their sliders: coarse while something changes, at full resolution a moment after the last change.
+
+The newest request wins: of an object, at most one shape is being decoded, and only the values as they are when that is
+over are asked for next. What is shown on the way is no undo step. A mesh remembers which request it is the answer to
+(``mesh["sdf_shown"]``), so after undo, loading or a jump in time it is known whether it is still right.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+from bpy.app.handlers import persistent
+
+from ..sdfcore.errors import SdfError
+from ..sdfcore.geometry import Mesh
+from ..sdfcore.protocol import Message
+from . import host, meshes, results, spaces, windows
+from .states import Job, State
+
+log = logging.getLogger(__name__)
+
+SETTLED = 0.4  # seconds without a change after which the full resolution is asked for
+SHOWN = "sdf_shown"
+
+
+# --- one object ----------------------------------------------------------------------------------------------------
+
+
+def is_live(obj: Any) -> bool:
+    """Whether the mesh of ``obj`` follows its place in a space."""
+    return obj is not None and obj.type == "MESH" and bool(obj.sdf_blend.kind) and spaces.has(obj) and not obj.library
+
+
+def objects() -> Iterator[Any]:
+    """All live objects of the file."""
+    return (obj for obj in bpy.data.objects if is_live(obj))
+
+
+def body_of(obj: Any, blend: Any = None, *, coarse: bool = False) -> dict[str, Any]:
+    """The body of the decode request that ``obj`` should be the answer to.
+
+    Args:
+        blend: its ``sdf_blend``, or the evaluated object's, which has the values of another frame.
+    """
+    blend = obj.sdf_blend if blend is None else blend
+    place: dict[str, Any]
+    if blend.kind == "EXPLORE":
+        place = {"amounts": [round(amount, 6) for amount in blend.amounts[: spaces.directions(obj)]]}
+    else:
+        place = {"weights": shares(blend)}
+    return {**place, "resolution": min(blend.drag_resolution, blend.resolution) if coarse else blend.resolution}
+
+
+def shares(blend: Any) -> dict[str, float]:
+    """The weights of a blend by name; of two shapes, by the factor."""
+    if len(blend.weights) == 2:
+        first, second = (weight.name for weight in blend.weights)
+        return {first: round(1 - blend.factor, 6), second: round(blend.factor, 6)}
+    return {weight.name: round(weight.value, 6) for weight in blend.weights}
+
+
+def key_of(body: dict[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True)
+
+
+def is_right(obj: Any, blend: Any = None) -> bool:
+    """Whether the mesh is what the sliders say, at full resolution."""
+    return obj.data.get(SHOWN) == key_of(body_of(obj, blend))
+
+
+def show(obj: Any, key: str, message: Message) -> None:
+    """Exchange the mesh of ``obj`` for that of a ``decode`` answer.
+
+    Raises:
+        SdfError: the answer holds no valid mesh.
+    """
+    shape = Mesh(message.arrays["vertices"], message.arrays["faces"])
+    if obj.data.users > 1:  # a linked duplicate follows sliders of its own
+        obj.data = obj.data.copy()
+    meshes.fill_from_world(obj.data, shape, results.stored_matrix(obj, results.MATRIX))
+    obj.data[SHOWN] = key
+
+
+def decode_job(obj: Any, body: dict[str, Any]) -> Job:
+    return spaces.request("decode", obj.name, body, spaces.array(obj), bpy.context.scene)
+
+
+def refresh(obj: Any, blend: Any = None) -> None:
+    """Bring the mesh up to date at full resolution, and wait for it: for scripts and renders.
+
+    Raises:
+        SdfError: why it could not be.
+    """
+    if is_right(obj, blend):
+        return
+    body = body_of(obj, blend)
+    job = decode_job(obj, body)
+    job.target["receive"] = lambda _job: None
+    host.runtime().run(job)
+    assert job.result is not None
+    show(obj, key_of(body), job.result)
+
+
+# --- all of them, from the timer -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Slot:
+    """What is under way for one object.
+
+    Args:
+        changed: when its sliders moved last.
+        stale: they have moved since the last request.
+        coarse: the full resolution is still to be asked for.
+        job: the request under way, and ``fine`` whether it is the last one needed.
+        arrived: an answer that is not shown yet.
+    """
+
+    changed: float
+    stale: bool = True
+    coarse: bool = False
+    job: Job | None = None
+    fine: bool = False
+    arrived: tuple[str, Message] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.stale or self.coarse or self.job is not None or self.arrived is not None
+
+
+class Following:
+    """The live objects that are not what their sliders say, by session uid."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.slots: dict[int, _Slot] = {}
+        self._clock = clock
+
+    def touch(self, obj: Any) -> None:
+        """The sliders of ``obj`` have moved."""
+        slot = self.slots.setdefault(obj.session_uid, _Slot(self._clock()))
+        slot.changed, slot.stale = self._clock(), True
+
+    def turn(self) -> bool:
+        """Show what came and ask for what is missing; whether anything is left to do."""
+        for uid, slot in list(self.slots.items()):
+            obj = results.by_uid(bpy.data.objects, uid)
+            if not is_live(obj):
+                self._give_up(slot)
+                del self.slots[uid]
+                continue
+            self._place(obj, slot)
+            self._ask(obj, slot)
+            if not slot.busy:
+                del self.slots[uid]
+        host.runtime().quick = bool(self.slots)
+        return bool(self.slots)
+
+    def clear(self) -> None:
+        for slot in self.slots.values():
+            self._give_up(slot)
+        self.slots.clear()
+
+    def _give_up(self, slot: _Slot) -> None:
+        if slot.job is not None and not slot.job.state.over:
+            host.runtime().jobs.cancel(slot.job.id)
+        slot.job = None
+
+    def _place(self, obj: Any, slot: _Slot) -> None:
+        if slot.arrived is None:
+            return
+        with windows.override():
+            if not windows.can_place(bpy.context):
+                return
+            (key, message), slot.arrived = slot.arrived, None
+            try:
+                show(obj, key, message)
+            except (SdfError, KeyError) as error:
+                log.error("%s: %s", obj.name, error)
+
+    def _ask(self, obj: Any, slot: _Slot) -> None:
+        if slot.job is not None and slot.job.state.over:
+            slot.coarse = slot.coarse and slot.job.state is State.DONE  # what failed is not tried again by itself
+            slot.job = None
+        if slot.job is not None:
+            if not slot.stale or not (slot.job.state is State.QUEUED or slot.fine):
+                return
+            self._give_up(slot)  # it was not begun, or takes long: nobody wants it any more
+        if slot.stale:
+            slot.stale = False
+            slot.coarse = not is_right(obj)
+            body = body_of(obj, coarse=True)
+            slot.fine = body == body_of(obj)
+            if slot.coarse:
+                self._send(obj, slot, body)
+            slot.coarse = slot.coarse and not slot.fine
+        elif slot.coarse and self._clock() - slot.changed >= SETTLED:
+            slot.coarse, slot.fine = False, True
+            self._send(obj, slot, body_of(obj))
+
+    def _send(self, obj: Any, slot: _Slot, body: dict[str, Any]) -> None:
+        job = decode_job(obj, body)
+        job.target["receive"] = lambda done: self._receive(slot, key_of(body), done)
+        slot.job = job
+        host.runtime().submit(job)
+
+    def _receive(self, slot: _Slot, key: str, job: Job) -> None:
+        if slot.job is job and job.result is not None:
+            slot.arrived = key, job.result
+
+
+_following = Following()
+
+
+def waits() -> bool:
+    """Whether there is no timer that could do the work: in the background, and in the thread that renders."""
+    return bool(bpy.app.background or bpy.app.is_job_running("RENDER"))
+
+
+def touch(obj: Any) -> None:
+    """A slider of ``obj`` moved. In the background nothing follows by itself: see :func:`refresh`."""
+    if is_live(obj) and not waits():
+        follow(obj)
+
+
+def follow(obj: Any) -> None:
+    """Let the mesh of ``obj`` follow, from the timer."""
+    _following.touch(obj)
+    chores = host.runtime().chores
+    if _following.turn not in chores:
+        chores.append(_following.turn)
+    host.runtime().quick = True
+    host.wake(soon=True)
+
+
+# --- handlers --------------------------------------------------------------------------------------------------------
+
+
+@persistent
+def _on_frame(_scene: Any, depsgraph: Any = None) -> None:
+    """Another frame: animated shapes follow; those that are rendered are waited for."""
+    waited = waits()
+    for obj in list(objects()):
+        blend = None if depsgraph is None else obj.evaluated_get(depsgraph).sdf_blend
+        if is_right(obj, blend):
+            continue
+        if not waited:
+            follow(obj)
+            continue
+        try:
+            refresh(obj, blend)
+        except SdfError as error:  # the render goes on with the shape it has
+            log.error("%s: %s", obj.name, error)
+
+
+@persistent
+def _on_history(*_: Any) -> None:
+    """Undo, redo or another file: a mesh may be of another time than its sliders."""
+    for obj in objects():
+        if not is_right(obj):
+            touch(obj)
+
+
+@persistent
+def _on_load(*_: Any) -> None:
+    _following.clear()
+
+
+_HANDLERS = {
+    "load_pre": _on_load,
+    "load_post": _on_history,
+    "undo_post": _on_history,
+    "redo_post": _on_history,
+    "frame_change_post": _on_frame,
+}
+
+
+def register() -> None:
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    for name, handler in _HANDLERS.items():
+        held = getattr(bpy.app.handlers, name)
+        if handler in held:
+            held.remove(handler)
+    _following.clear()
