@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from .layers import Softplus, initialise_as_sphere, linears
-from .mlp import MLP
+from .layers import Octaves, Softplus, initialise_as_sphere, linears
+from .mlp import MLP, layer_sizes, silence_encoding
 
 
 class CodedMLP(nn.Module):
@@ -22,7 +22,7 @@ class CodedMLP(nn.Module):
 
     Args:
         code_size: length of z.
-        width, depth, skip, beta, radius: as :class:`MLP`.
+        width, depth, skip, beta, radius, octaves: as :class:`MLP`.
     """
 
     kind: ClassVar[str] = "coded_mlp"
@@ -35,19 +35,23 @@ class CodedMLP(nn.Module):
         skip: int = 3,
         beta: float = 100.0,
         radius: float = 0.5,
+        octaves: int = 0,
     ) -> None:
         super().__init__()
-        self.plain: dict[str, Any] = {"width": width, "depth": depth, "skip": skip, "beta": beta, "radius": radius}
+        self.plain: dict[str, Any] = {
+            "width": width, "depth": depth, "skip": skip, "beta": beta, "radius": radius, "octaves": octaves
+        }  # fmt: skip
+        self.encoding = Octaves(octaves)
         self.config: dict[str, Any] = {"code_size": code_size, **self.plain}
         self.code_size, self.skip = code_size, skip
         self.activation = Softplus(beta)
-        sizes = [3] + [width] * depth
-        outs = [width - 3 if i + 1 == skip else width for i in range(depth)]
+        sizes, outs = layer_sizes(self.encoding.size, width, depth, skip)
         self.layers = nn.ModuleList(nn.Linear(sizes[i], outs[i]) for i in range(depth))
         self.shifts = nn.ModuleList(nn.Linear(code_size, out, bias=False) for out in outs)
         self.gains = nn.ModuleList(nn.Linear(code_size, out, bias=False) for out in outs)
         self.last = nn.Linear(width, 1)
         initialise_as_sphere(linears(self.layers), self.last, radius)
+        silence_encoding(linears(self.layers), skip, self.encoding.size)
         self._initialise_code(code_size)
 
     @torch.no_grad()
@@ -67,19 +71,20 @@ class CodedMLP(nn.Module):
 
     def forward(self, points: Tensor, codes: Tensor) -> Tensor:
         """Points (S, P, 3), codes (S, L) → (S, P)"""
-        h = points
+        h = x = self.encoding(points)
         for i, layer in enumerate(linears(self.layers)):
             gain, bias = self._bent(i, codes)
-            h = self.activation(self._joined(i, h, points) @ layer.weight.T * gain + bias)
+            h = self.activation(self._joined(i, h, x) @ layer.weight.T * gain + bias)
         return self.last(h)[..., 0]
 
     def pushforward(self, points: Tensor, directions: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Value (S, P) and derivatives (K, S, P) along ``directions`` (K, S, P, 3)."""
-        h, tangents = points, directions
+        h = x = self.encoding(points)
+        tangents = pushed = self.encoding.push(points, directions)
         for i, layer in enumerate(linears(self.layers)):
             gain, bias = self._bent(i, codes)
-            z = self._joined(i, h, points) @ layer.weight.T * gain + bias
-            tangents = self._joined(i, tangents, directions) @ layer.weight.T * gain
+            z = self._joined(i, h, x) @ layer.weight.T * gain + bias
+            tangents = self._joined(i, tangents, pushed) @ layer.weight.T * gain
             h, tangents = self.activation(z), self.activation.derivative(z) * tangents
         return self.last(h)[..., 0], tangents @ self.last.weight[0]
 

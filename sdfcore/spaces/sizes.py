@@ -25,6 +25,7 @@ class SpaceSize:
     rate: float = 2e-3
     code_rate: float = 2e-3
     pool: int = 120_000
+    octaves: int = 0
 
 
 SIZES: dict[str, SpaceSize] = {
