@@ -256,7 +256,7 @@ def show(source: Path, output: Path | None, up: str, quiet: bool) -> None:
 
         screen = Console(quiet=quiet)
         with screen.progress(1000):
-            draw_space(space, output, up=up, on_progress=screen.fraction)
+            draw_space(space, output, title=source.stem, up=up, on_progress=screen.fraction)
     if not quiet:
         for line in _lines(source, space):
             click.echo(line)

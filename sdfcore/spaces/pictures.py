@@ -19,6 +19,7 @@ from .space import Directions, Space
 _MOST = 40  # shapes drawn; the others are dots
 _CELLS = 64  # finer ones are searched, not sampled everywhere, and cost no more than coarser ones
 _LEAST_SIDE, _LARGEST_SIDE = 90, 210  # of a shape's picture, pixels
+_BELOW = 12  # pixels from a shape to its name
 _WIDTH, _HEIGHT = 11.0, 8.2  # inches
 
 
@@ -26,6 +27,7 @@ def draw_space(
     space: Space,
     path: str | os.PathLike[str],
     *,
+    title: str = "Shape space",
     up: str = "z",
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
@@ -35,14 +37,15 @@ def draw_space(
     another are shown, the others are dots. Views that would cover each other move apart, with a line to their place.
 
     Args:
-        path: to write. up: the axis, ``x``, ``y`` or ``z``, that points upwards in the shapes' world.
+        path: to write. title: of the picture.
+        up: the axis, ``x``, ``y`` or ``z``, that points upwards in the shapes' world.
     """
     found = space.directions(2)
     places = amounts(space, found)
     figure, axes = new_figure(_WIDTH, _HEIGHT)
     _frame(axes, places, found)
     note = f"{len(space)} shapes · codes of {space.decoder.code_size} · places in standard deviations"
-    titles(axes, str(space.info.get("title") or "Shape space"), note)
+    titles(axes, title, note)
     axes.scatter(
         places[:, 0], places[:, 1], s=14 if len(space) <= 200 else 4, color=SOFT, alpha=0.8, linewidths=0, zorder=2
     )
@@ -119,6 +122,7 @@ def _view(space: Space, row: int, side: int, up: str) -> Array | None:
 def _place(axes: Axes, picture: Array, place: Array, offset: Array, name: str, dpi: float) -> None:
     side = len(picture)
     far = float(np.linalg.norm(offset)) > 0.15 * side
+    lowest = int(np.flatnonzero(picture[..., 3].max(axis=1) > 0.1)[-1])  # row of the shape, counted from above
     box = AnnotationBbox(
         OffsetImage(picture, zoom=72 / dpi),
         (float(place[0]), float(place[1])),
@@ -133,7 +137,7 @@ def _place(axes: Axes, picture: Array, place: Array, offset: Array, name: str, d
     axes.annotate(
         name if len(name) <= 18 else f"{name[:17]}…",
         (float(place[0]), float(place[1])),
-        xytext=(float(offset[0]), float(offset[1]) - 0.52 * side),
+        xytext=(float(offset[0]), float(offset[1]) + side / 2 - lowest - _BELOW),
         textcoords="offset pixels",
         ha="center",
         va="center",
