@@ -1,4 +1,7 @@
-"""``blender --command sdf fit`` and ``scripts/fit_sdf.py``: the operators without a window, files in and files out."""
+"""``blender --command sdf fit`` and ``scripts/fit_sdf.py``: the operators without a window, files in and files out.
+
+The commands about shape spaces are in :mod:`.space_commands`.
+"""
 
 from __future__ import annotations
 
@@ -64,32 +67,47 @@ def main(argv: Sequence[str], prog: str = "fit_sdf.py") -> int:
         arguments = parser(prog).parse_args(list(argv))
     except SystemExit as end:  # a --help, or arguments that it has complained about
         return int(end.code or 0)
+    return answered(lambda: _fitted(arguments))
+
+
+def _fitted(arguments: argparse.Namespace) -> str:
+    check_output(arguments.output)
+    host.runtime().jobs.probe()  # names what can be chosen, and fails early
+    if arguments.input:
+        sources = import_objects(arguments.input, arguments.separate)
+    else:
+        sources = named_objects(arguments.object)
+    _settle(arguments)
+    made = [_fit(obj) for obj in sources]
+    write_results(arguments.output, made)
+    if arguments.report:
+        told = [{"object": obj.name, **results.report(obj)} for obj in made]
+        arguments.report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return f"{arguments.output}: {', '.join(f'{o.name} ({len(o.data.vertices)} vertices)' for o in made)}"
+
+
+def answered(work: Callable[[], str]) -> int:
+    """Do ``work`` and print the line it returns, or why it failed in one line. Returns the exit code."""
     try:
-        _check_output(arguments.output)
-        host.runtime().jobs.probe()  # names what can be chosen, and fails early
-        sources = _import(arguments.input, arguments.separate) if arguments.input else _objects(arguments.object)
-        _settle(arguments)
-        made = [_fit(obj) for obj in sources]
-        _write(arguments.output, made)
-        if arguments.report:
-            told = [{"object": obj.name, **results.report(obj)} for obj in made]
-            arguments.report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        line = work()
     except InputError as error:
-        return _complain(error.line, MISUSED)
+        return complain(error.line, MISUSED)
     except SdfError as error:
-        return _complain(error.line, FAILED)
+        return complain(error.line, FAILED)
     except RuntimeError as error:  # what an operator of Blender reports
-        return _complain(str(error).strip(), FAILED)
-    sys.stdout.write(f"{arguments.output}: {', '.join(f'{o.name} ({len(o.data.vertices)} vertices)' for o in made)}\n")
+        return complain(str(error).strip(), FAILED)
+    sys.stdout.write(f"{line}\n")
     return 0
 
 
-def _complain(line: str, code: int) -> int:
+def complain(line: str, code: int) -> int:
+    """Say why it failed; returns ``code``."""
     sys.stderr.write(f"error: {line}\n")
     return code
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
+    """Raises InputError where nothing could be written to ``path`` at the end."""
     known = sorted({".blend", *_EXPORTERS})
     if path.suffix.lower() not in known:
         raise InputError(f"{path.name} is of no type that can be written.", f"Use one of {' '.join(known)}.")
@@ -97,7 +115,12 @@ def _check_output(path: Path) -> None:
         raise InputError(f"The folder {path.absolute().parent} does not exist.", "Make it first.")
 
 
-def _objects(names: Sequence[str] | None) -> list[Any]:
+def named_objects(names: Sequence[str] | None) -> list[Any]:
+    """The objects of these names, or the only one that can be fitted.
+
+    Raises:
+        InputError: one is not there, or it is not clear which is meant.
+    """
     scene = bpy.context.scene
     if names:
         missing = [name for name in names if name not in scene.objects]
@@ -113,10 +136,17 @@ def _objects(names: Sequence[str] | None) -> list[Any]:
     return found
 
 
-def _import(path: Path, separate: bool) -> list[Any]:
+def import_objects(path: Path, separate: bool = False, *, empty: bool = True) -> list[Any]:
+    """The objects of a file, joined to one unless they are wanted ``separate``, called as the file is.
+
+    Args:
+        empty: the start-up file's objects may go.
+    Raises:
+        InputError: it is no file, or holds nothing that can be fitted.
+    """
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "Give a mesh or a scan.")
-    if bpy.app.background and not bpy.data.filepath:
+    if empty and bpy.app.background and not bpy.data.filepath:
         bpy.ops.wm.read_homefile(use_empty=True)  # the start-up file's cube is not what was asked for
     before = set(bpy.data.objects)
     importer = _IMPORTERS.get(path.suffix.lower(), importing.import_file)
@@ -134,14 +164,15 @@ def _import(path: Path, separate: bool) -> list[Any]:
 def _join(parts: list[Any], name: str) -> Any:
     for part in parts:
         part.data = part.data.copy()  # parts may share one mesh
-    _select(parts)
+    select(parts)
     bpy.ops.object.join()
     joined = bpy.context.view_layer.objects.active
     joined.name = name
     return joined
 
 
-def _select(objects: Sequence[Any]) -> None:
+def select(objects: Sequence[Any]) -> None:
+    """Select these objects alone; the first is the active one."""
     layer = bpy.context.view_layer
     layer.update()
     for obj in layer.objects:
@@ -165,7 +196,7 @@ def _settle(arguments: argparse.Namespace) -> None:
 def _fit(obj: Any) -> Any:
     if obj.mode != "OBJECT":
         raise InputError(f"{obj.name} is saved in {obj.mode.title()} Mode.", "Save the file in Object Mode.")
-    _select([obj])
+    select([obj])
     if not obj.select_get():
         raise InputError(f"{obj.name} is hidden.", "Show it, and make it selectable.")
     bpy.ops.sdf.fit()
@@ -175,11 +206,12 @@ def _fit(obj: Any) -> Any:
     return made
 
 
-def _write(path: Path, made: Sequence[Any]) -> None:
+def write_results(path: Path, made: Sequence[Any]) -> None:
+    """Save the file as .blend, or export the objects ``made`` alone."""
     if path.suffix.lower() == ".blend":
         bpy.ops.wm.save_as_mainfile(filepath=str(path.absolute()))
         return
-    _select(made)
+    select(made)
     with tempfile.TemporaryDirectory(prefix=".sdf-", dir=path.absolute().parent) as folder:
         _EXPORTERS[path.suffix.lower()](str(Path(folder) / path.name))
         for file in Path(folder).iterdir():  # an .obj brings its .mtl
@@ -187,10 +219,13 @@ def _write(path: Path, made: Sequence[Any]) -> None:
 
 
 def _command(argv: list[str]) -> int:
-    if not argv or argv[0] != "fit":
-        sys.stderr.write(f"usage: blender --command {COMMAND} fit ...\n")
+    from . import space_commands  # it is made of what is above
+
+    commands = {"fit": main, "interpolate": space_commands.interpolate, "complete": space_commands.complete}
+    if not argv or argv[0] not in commands:
+        sys.stderr.write(f"usage: blender --command {COMMAND} {{{'|'.join(commands)}}} ...\n")
         return MISUSED
-    return main(argv[1:], f"blender --command {COMMAND} fit")
+    return commands[argv[0]](argv[1:], f"blender --command {COMMAND} {argv[0]}")
 
 
 _handle: Any = None

@@ -92,6 +92,16 @@ def stored_matrix(result: Any, key: str) -> Array:
     return meshes.affine(result.matrix_world if held is None else list(held), result.name)
 
 
+def store_bytes(owner: Any, key: str, data: Array) -> None:
+    """Keep ``data`` (N,) uint8 as bytes on a datablock.
+
+    Blender gives a property that is there already new bytes only up to the first zero among them, so it goes first.
+    """
+    if key in owner:
+        del owner[key]
+    owner[key] = np.ascontiguousarray(data, np.uint8).tobytes()
+
+
 def place(target: Target, message: Message, context: Any) -> Any:
     """Make or refresh the result object from a ``done`` message; returns it.
 
@@ -200,7 +210,7 @@ def describe(result: Any, target: Target, message: Message) -> None:
     result[SOURCE_MATRIX] = [float(v) for v in target.source_matrix.ravel()]
     model = message.arrays.get("model")
     if model is not None and len(model):
-        result[MODEL] = np.ascontiguousarray(model, np.uint8).tobytes()
+        store_bytes(result, MODEL, model)
     told: Mapping[str, Any] = message.body.get("report") or {}
     body = {**report(result), **told}  # a new mesh of the same fit: what was said of the fit stays
     faces = message.arrays["faces"]

@@ -35,6 +35,7 @@ class SDF_PT_space(SdfPanel, bpy.types.Panel):
         column = layout.column()
         column.prop(settings, "source")
         column.prop(settings, "preset")
+        column.prop(settings, "steps")
         column.prop(settings, "seconds")
         column.prop(settings, "code_size")
         column.prop(settings, "together")

@@ -112,6 +112,14 @@ class SDFShapeSettings(bpy.types.PropertyGroup):
             ("fine", "Fine", "For many shapes with detail; wants a GPU"),
         ],
     )
+    steps: IntProperty(
+        name="Steps",
+        description="Training steps; more follow the shapes more closely. 0 takes the preset's",
+        default=0,
+        min=0,
+        soft_max=20_000,
+        max=10_000_000,
+    )
     seconds: FloatProperty(
         name="Time Limit",
         description="Seconds the learning may take at most. 0 sets no limit",

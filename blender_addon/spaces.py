@@ -70,7 +70,7 @@ def keep(owner: Any, data: Any, told: Mapping[str, Any]) -> None:
     """
     if data is None or not len(data) or not told.get("names"):
         raise EngineError("The backend's answer holds no space.", "Update the backend: it must be of this version.")
-    owner[SPACE] = np.ascontiguousarray(data, np.uint8).tobytes()
+    results.store_bytes(owner, SPACE, data)
     owner[ABOUT] = json.dumps({key: value for key, value in told.items() if key not in ("history", "report")})
     if isinstance(owner, bpy.types.Scene):
         owner.sdf_shapes.list_shapes(names(owner))
@@ -118,7 +118,9 @@ def learn_job(objects: Sequence[Any], context: Any, preview: bool, **options: An
     body = {
         "names": [obj.name_full for obj in objects],
         "preset": settings.preset,
+        "steps": settings.steps or None,
         "seconds": settings.seconds or None,
+        "samples": common.samples or None,
         "code_size": settings.code_size or None,
         "together": settings.together,
         "seed": common.seed,
@@ -191,7 +193,7 @@ def carry(obj: Any, message: Message) -> None:
     """Keep the model and the report of an answer on the object, as a fit does."""
     model = message.arrays.get("model")
     if model is not None and len(model):
-        obj[results.MODEL] = np.ascontiguousarray(model, np.uint8).tobytes()
+        results.store_bytes(obj, results.MODEL, model)
     body = dict(message.body.get("report") or {})
     counts = {"vertices": len(obj.data.vertices), "faces": len(obj.data.polygons)}
     body["result"] = {**counts, "watertight": meshes.is_closed(message.arrays["faces"])}

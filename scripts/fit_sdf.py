@@ -49,12 +49,13 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def main() -> NoReturn:
+def run(module: str, command: str) -> NoReturn:
+    """Call ``command`` of the add-on's ``module`` with the arguments behind ``--``, and end with what it returns."""
     arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
     package, registered = addon()
     code = 1
     try:
-        code = importlib.import_module(f"{package.__name__}.commands").main(arguments)
+        code = getattr(importlib.import_module(f"{package.__name__}.{module}"), command)(arguments)
     except Exception:  # Blender itself would go on, and end with 0
         logging.getLogger(PACKAGE).exception("unexpected")
     finally:
@@ -64,4 +65,4 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    run("commands", "main")

@@ -58,7 +58,7 @@ def progress(job: str, step: int) -> Message:
     return Message("progress", job, {**body, "recipe": "distance", "reason": REPORT["reason"]})
 
 
-SPACE = np.frombuffer(b"a learned space" * 50, np.uint8)
+SPACE = np.frombuffer(b"a learned\0space" * 50, np.uint8)
 
 
 def about(names: list[str]) -> dict[str, Any]:

@@ -202,6 +202,7 @@ def test_continue_sends_model_and_source_and_keeps_one_object(worker):
     assert request.body["steps"] == 33
     assert request.arrays["model"].tobytes() == MODEL
     assert len(bpy.data.collections["SDF"].objects) == 1
+    assert bpy.context.object["sdf_model"] == MODEL  # Blender cuts bytes at a zero when it replaces others
 
 
 def test_points_are_imported_with_normals_and_colours(worker, tmp_path):

@@ -56,6 +56,8 @@ def test_a_space_is_learned_from_what_is_selected_and_kept_in_the_scene(family, 
     assert [shape.name for shape in settings.shapes] == ["a", "b", "c"]
     assert [stop.name for stop in settings.stops] == ["a", "c"]
     assert contents() == {"a", "b", "c"}
+    assert bpy.ops.sdf.learn_space() == {"FINISHED"}
+    assert scene["sdf_space"] == SPACE.tobytes()
 
 
 def test_a_collection_goes_before_the_selection(family, worker):
