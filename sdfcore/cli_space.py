@@ -43,6 +43,7 @@ def space() -> None:
 @click.option("--together", is_flag=True, help="Sizes and places are part of the shapes; else each fills the box.")
 @_seed
 @_device
+@click.option("--encoder", is_flag=True, help="Learn to give codes in one pass, too (variational auto-encoder).")
 @click.option("--samples", type=click.IntRange(min=100), help="Points to take from each surface.")
 @click.option("--checkpoint", type=_FILE, metavar="FILE", help="Written now and then; gone on from where it is there.")
 @click.option("--report", type=_FILE, metavar="JSON", help="Write what was done, with the curve of the loss.")

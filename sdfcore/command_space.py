@@ -44,6 +44,7 @@ class LearnCommand:
     steps: int | None
     code_size: int | None
     together: bool
+    encoder: bool
     seed: int
     device: str
     samples: int | None
@@ -104,6 +105,7 @@ class LearnCommand:
             seconds=None if self.seconds is None else max(self.seconds - seconds_since_start() - _AFTERWARDS, 0.1),
             code_size=self.code_size,
             together=self.together,
+            encoder=self.encoder,
             seed=self.seed,
             device=self.device,
             samples=self.samples,

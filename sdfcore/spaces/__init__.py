@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .completion import Complete, errors_by_part
+from .deepsdf import read_deepsdf
 from .inference import Infer, Inferred
 from .learning import Learn, learn
 from .space import Directions, Latent, Space, along, interpolate, mix, path
@@ -25,5 +26,6 @@ __all__ = [
     "load",
     "mix",
     "path",
+    "read_deepsdf",
     "save",
 ]

@@ -272,6 +272,14 @@ def test_learn_writes_a_space_and_a_report(shapes: Path, out: Path, capsys: pyte
 
 
 @pytest.mark.usefixtures("small_sizes")
+def test_learn_with_an_encoder(shapes: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, *quick(shapes, out, "--steps", 3, "--encoder"))[0] == 0
+    assert spaces.load(out / "s.safetensors").encoder is not None
+    code, said, _ = run(capsys, "show", out / "s.safetensors")
+    assert (code, "with an encoder" in said) == (0, True)
+
+
+@pytest.mark.usefixtures("small_sizes")
 @pytest.mark.parametrize(("presses", "code"), [(1, 0), (2, 130)])
 def test_ctrl_c_once_keeps_and_twice_drops(
     presses: int,
