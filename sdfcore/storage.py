@@ -115,7 +115,7 @@ def header(what: str) -> Iterator[None]:
     """What is missing or wrong in a body becomes a StorageError."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, SdfError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, SdfError) as error:
         raise StorageError(f"The file's header lacks what a {what} needs: {error!r}.", AGAIN) from error
 
 

@@ -29,7 +29,7 @@ SHARE = 0.02  # of the time, at most, goes into writing them
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run is: steps taken, seconds spent on them, and the curve of its loss."""
+    """How far a run is: steps taken, seconds spent on them (not on preparing), and the curve of its loss."""
 
     step: int = 0
     seconds: float = 0.0

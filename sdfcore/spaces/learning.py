@@ -198,6 +198,7 @@ class Learn:
         optimiser = adam(groups)
         average = self._average = Average(learner, keep_every=max(10, self.settings.steps // 100))
         held = Checkpoint(self.checkpoint, self._asked(), learner, average, optimiser, self.group.first)
+        preparing = time.perf_counter() - self.began
         before = held.resume()
         self.step, self.began = before.step, self.began - before.seconds
         self.history = before.history or self.history
@@ -214,7 +215,7 @@ class Learn:
             )
             return terms
 
-        standing = lambda: Standing(self.step, time.perf_counter() - self.began, self.history)
+        standing = lambda: Standing(self.step, time.perf_counter() - self.began - preparing, self.history)
         try:
             for step in descend(
                 losses, optimiser, budget=budget, usual_steps=self.settings.steps, taken=before.step
