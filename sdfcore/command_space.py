@@ -272,13 +272,17 @@ def _lines(source: Path, space: Space) -> Iterable[str]:
     made = f"imported from {info.get('source')}" if info.get("imported") else made
     steps = f", {info['steps']} steps" if info.get("steps") else ""
     encoder = ", with an encoder" if space.encoder is not None else ""
-    yield f"{source}: {len(space)} shapes, codes of {space.decoder.code_size}, {made}{steps}{encoder}"
+    yield f"{source}: {_counted(space)}, codes of {space.decoder.code_size}, {made}{steps}{encoder}"
     shares = [f"{100 * share:.1f} %" for share in space.directions(8).explained]
     yield f"variance explained by the principal directions: {'  '.join(shares)}"
     width = shutil.get_terminal_size((100, 24)).columns
     yield from _wrapped(space.names[:_FEW_NAMES], width)
     if len(space) > _FEW_NAMES:
         yield f"  … and {len(space) - _FEW_NAMES} more"
+
+
+def _counted(space: Space) -> str:
+    return f"{len(space)} shape{'s' * (len(space) != 1)}"
 
 
 def _wrapped(names: list[str], width: int) -> Iterable[str]:
@@ -301,5 +305,4 @@ def import_deepsdf(folder: Path, output: Path) -> None:
 
     space = read_deepsdf(folder)
     spaces.save(space, output)
-    shapes = f"{len(space)} shapes" if len(space) > 1 else "1 shape"
-    click.echo(f"{output}: {shapes} in codes of {space.decoder.code_size}, {seconds_since_start():.1f} s")
+    click.echo(f"{output}: {_counted(space)} in codes of {space.decoder.code_size}, {seconds_since_start():.1f} s")
