@@ -44,7 +44,8 @@ def draw_space(
     places = amounts(space, found)
     figure, axes = new_figure(_WIDTH, _HEIGHT)
     _frame(axes, places, found)
-    note = f"{len(space)} shape{'s' * (len(space) != 1)} · codes of {space.decoder.code_size} · places in standard deviations"
+    count = f"{len(space)} shape{'s' * (len(space) != 1)}"
+    note = f"{count} · codes of {space.decoder.code_size} · places in standard deviations"
     titles(axes, title, note)
     axes.scatter(
         places[:, 0], places[:, 1], s=14 if len(space) <= 200 else 4, color=SOFT, alpha=0.8, linewidths=0, zorder=2
