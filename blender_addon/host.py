@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _QUICK = 0.03  # seconds between two turns of the timer while a shape follows a slider
+_SOON = 0.05  # seconds until the timer runs when it is woken
 _FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
@@ -236,29 +238,34 @@ def restart_backend() -> None:
 def _tick() -> float | None:
     if _runtime is None:
         return None
-    global _ticking
-    _ticking = True
+    global _due
+    _due = 0.0  # it is now
+    pause: float | None = 1.0
     try:
-        return _runtime.tick()
+        pause = _runtime.tick()
     except Exception:
         log.exception("the timer failed")
-        return 1.0
-    finally:
-        _ticking = False
+    _due = time.monotonic() + (pause or 0.0)
+    return pause
 
 
-_ticking = False
+_due = 0.0  # when the timer runs next, in seconds of the monotonic clock
 
 
-def wake(soon: bool = False) -> None:
-    """See to it that the timer runs; ``soon``: and does not finish a long pause first."""
+def wake() -> None:
+    """See to it that the timer runs, and soon: a long pause is cut short, but one that is nearly over is left alone.
+
+    A slider that is dragged wakes it with every movement; put off each time, it would never run.
+    """
+    global _due
     if bpy.app.background:
         return
     if bpy.app.timers.is_registered(_tick):
-        if not soon or _ticking:
+        if _due - time.monotonic() <= _SOON:
             return
         bpy.app.timers.unregister(_tick)
-    bpy.app.timers.register(_tick, first_interval=0.01 if soon else 0.05, persistent=True)
+    _due = time.monotonic() + _SOON
+    bpy.app.timers.register(_tick, first_interval=_SOON, persistent=True)
 
 
 @persistent

@@ -235,7 +235,7 @@ def follow(obj: Any) -> None:
     if _following.turn not in chores:
         chores.append(_following.turn)
     host.runtime().quick = True
-    host.wake(soon=True)
+    host.wake()
 
 
 # --- handlers --------------------------------------------------------------------------------------------------------

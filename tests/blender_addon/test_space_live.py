@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -289,3 +290,20 @@ def test_a_render_shows_the_blend_of_its_frame(worker, blend, tmp_path):
         middles.append(float((alpha.sum(axis=0) * np.arange(32)).sum() / alpha.sum()))
         bpy.data.images.remove(image)
     assert middles[1] - middles[0] == pytest.approx(16, abs=1)  # 4 of the 8 units that are seen
+
+
+def test_a_slider_that_is_dragged_does_not_put_the_timer_off(addon, monkeypatch):
+    """Each movement wakes the timer: only the first may set it anew, or it would never run."""
+    now, registered = [0.0], []
+    timers = SimpleNamespace(
+        is_registered=lambda _: bool(registered),
+        register=lambda _, first_interval, persistent: registered.append(now[0] + first_interval),
+        unregister=lambda _: registered.clear(),
+    )
+    monkeypatch.setattr(addon, "bpy", SimpleNamespace(app=SimpleNamespace(background=False, timers=timers)))
+    monkeypatch.setattr(addon, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(addon, "_due", 10.0)
+    registered.append(10.0)  # an idle worker is looked after once in a while
+    for now[0] in (1.0, 1.01, 1.02, 1.03, 1.2, 1.6):
+        addon.wake()
+        assert registered == [pytest.approx(1.05)]
