@@ -20,6 +20,7 @@ from sdfcore.recipes import RECIPES
 Array = NDArray[np.floating]
 
 SMALL = {
+    "deepsdf": Size(width=48, depth=3, steps=150, batch=256, rate=5e-3),
     "distance": Size(width=16, depth=1, steps=100, batch=256, rate=1e-2, nodes=3000),
     "igr": Size(width=48, depth=3, steps=150, batch=128, rate=4e-3),
     "siren": Size(width=64, depth=2, steps=250, batch=256, rate=1e-3),

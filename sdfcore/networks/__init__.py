@@ -17,11 +17,20 @@ from .coded import Coded, CodedMLP
 from .deepsdf import DeepSDF, DeepSDFDecoder
 from .grid import FeatureGrid
 from .layers import Sine, Softplus
+from .mended import Mended
 from .mlp import MLP
 from .pointnet import PointNet
 from .siren import Siren
+from .turned import Turned
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "siren": Siren, "grid": FeatureGrid, "deepsdf": DeepSDF}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "siren": Siren,
+    "grid": FeatureGrid,
+    "deepsdf": DeepSDF,
+    "mended": Mended,
+    "turned": Turned,
+}
 #: Coded networks, of shape spaces.
 DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP, "deepsdf_decoder": DeepSDFDecoder}
 #: Points → code.
@@ -37,10 +46,12 @@ __all__ = [
     "DeepSDF",
     "DeepSDFDecoder",
     "FeatureGrid",
+    "Mended",
     "PointNet",
     "Sine",
     "Siren",
     "Softplus",
+    "Turned",
     "build",
 ]
 

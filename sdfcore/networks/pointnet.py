@@ -77,7 +77,7 @@ class PointNet(nn.Module):
         centre = whole.mean(dim=0)
         _, spread, axes = torch.linalg.svd(whole - centre, full_matrices=False)
         deviations = spread / math.sqrt(max(len(whole) - 1, 1))
-        if not deviations[0] > 1e-6:
+        if not deviations[0] > 1e-4 * centre.norm():
             return  # one and the same shape
         count = min(len(whole) - 1, len(axes), self.code_size)
         size = (deviations[0] * deviations[:count].clamp(min=1e-3 * float(deviations[0]))).sqrt()

@@ -121,12 +121,12 @@ def errors_by_part(result: Mesh, truth: Mesh, scan: Array, samples: int = 50_000
     reach = reach_of(scan)
     tree = cKDTree(scan)
     gaps: dict[bool, list[float]] = {True: [], False: []}
-    share = 0.0
+    shares = []
     for a, b in ((truth, result), (result, truth)):
         points = sample_surface(a, samples, seed).points.astype(np.float64)
         seen = np.asarray(tree.query(points, workers=-1)[0]) < reach
         gap = np.abs(MeshDistance(b).unsigned(points))
         for part in (True, False):
             gaps[part].append(float(gap[seen == part].mean()) if (seen == part).any() else float("nan"))
-        share = share or float(seen.mean())
-    return PartErrors(float(np.mean(gaps[True])), float(np.mean(gaps[False])), share)
+        shares.append(float(seen.mean()))
+    return PartErrors(float(np.mean(gaps[True])), float(np.mean(gaps[False])), shares[0])

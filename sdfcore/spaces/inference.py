@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..fields import NeuralSDF
 from ..fitting import Progress
 from ..geometry import Array, Box, Frame
-from ..networks import MLP
+from ..networks import MLP, Turned
 from ..objectives import At, Objective
 from ..planning import Source
 from ..preparing import cloud_of, prepare
@@ -24,8 +24,9 @@ from ..recipes import RECIPES
 from ..sampling import Batch, Sampler
 from .family import mixed
 from .partial import Banded
-from .poses import Posed, Poses, frame_through, matched, quarter_turns, turned, turned_box
+from .poses import Posed, Poses, frame_through, matched, quarter_turns, turned_box
 from .space import Latent, Space
+from .tuning import OBJECTIVE
 
 SAMPLES = 30_000  # of the source, at most
 STEPS = 300
@@ -54,9 +55,8 @@ class Inferred:
         sdf = space.decode(self.latent)
         if np.allclose(self.rotation, np.eye(3)):
             return sdf
-        if not isinstance(sdf.network, MLP):
-            raise InputError("Shapes of this space cannot be turned.", "Infer without turning.")
-        return NeuralSDF(turned(sdf.network, self.rotation), sdf.frame, turned_box(sdf.box, self.rotation), sdf.info)
+        network = Turned(sdf.network, torch.as_tensor(self.rotation)).to(sdf.device).eval()
+        return NeuralSDF(network, sdf.frame, turned_box(sdf.box, self.rotation), sdf.info)
 
 
 class Infer:
@@ -93,7 +93,7 @@ class Infer:
         self.space, self.seed, self.partial, self.rotate = space, seed, partial, rotate
         self.align = partial or rotate if align is None else align
         self.steps, self.seconds, self.on_stage = steps, seconds, on_stage
-        recipe = RECIPES.get(str(space.info.get("recipe")), RECIPES["distance"])
+        recipe = RECIPES.get(str(space.info.get("recipe")), RECIPES["deepsdf"])
         cloud = cloud_of(source, SAMPLES, seed)
         if cloud.normals is None and recipe.needs_normals:
             recipe = RECIPES["igr"]
@@ -102,7 +102,8 @@ class Infer:
         whole = cloud if partial else source  # of a part with faces, too, only the points count
         self.evidence = prepare(whole, cloud, self.scan_frame, needs_distance=needs).evidence
         plain = self.evidence.normals is None
-        self.objective: Objective = recipe.objective.without(*recipe.normal_terms) if plain else recipe.objective
+        terms = OBJECTIVE if partial and recipe.needs_distance else recipe.objective
+        self.objective: Objective = terms.without("normals", *recipe.normal_terms) if plain else terms
         size = Size(width=0, depth=0, steps=200, batch=_POINTS, rate=_RATE)
         device = space.device
         self.sampler: Sampler = (

@@ -78,7 +78,7 @@ class Learn:
 
     Args:
         sources: shapes by name, world units; at least two.
-        recipe: whose terms are used; ``auto`` is ``distance`` where all shapes have a side, else ``igr``.
+        recipe: whose terms are used; ``auto`` is ``deepsdf`` where all shapes have a side, else ``igr``.
         preset: ``draft``, ``balanced`` or ``fine``; ``size`` instead of the preset's.
         epochs: passes over all shapes; ``steps`` instead; else the preset's steps.
         seconds: of learning, preparation included; alone, it does not bound the steps.

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import Array, Box, Frame
-from ..networks import MLP
 from ..networks.coded import Coded, Decoder
 from ..sampling import Evidence
 
@@ -108,22 +107,11 @@ def quarter_turns() -> Array:
 
 
 def frame_through(scan: Frame, scale: float, rotation: Array, shift: Array) -> Frame:
-    """World ↔ the network's unit box turned back, for a network that :func:`turned` has turned.
+    """World ↔ the network's unit box turned back, for a network that was turned (``Turned``).
 
     With u = (w - c) / k the scan's unit coordinates and x = s R u + t, is Rᵀx = (w - (c - k Rᵀt / s)) / (k / s).
     """
     return Frame(scan.centre - scan.scale / scale * (rotation.T @ shift), scan.scale / scale)
-
-
-@torch.no_grad()
-def turned(network: MLP, rotation: Array) -> MLP:
-    """x ↦ f(R x) as an MLP, in place: the rotation goes into the weights that read the point."""
-    matrix = torch.as_tensor(np.asarray(rotation, dtype=np.float32))
-    for i, layer in enumerate(network.layers):
-        assert isinstance(layer, nn.Linear)
-        if i == 0 or i == network.skip:
-            layer.weight[:, -3:] = layer.weight[:, -3:] @ matrix.to(layer.weight.device)
-    return network
 
 
 def turned_box(box: Box, rotation: Array) -> Box:

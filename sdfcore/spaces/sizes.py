@@ -10,8 +10,8 @@ class SpaceSize:
     """Network, codes and batches of a space.
 
     Args:
-        width, depth, code_size: of the coded network.
-        steps: of the preset. shapes, points: drawn in each step, and surface points of each of these shapes.
+        width, depth, code_size, octaves: of the coded network.
+        steps: of the preset. shapes, points: drawn in each step, and points of each of these shapes.
         rate, code_rate: Adam's for the network and for the codes.
         pool: labelled points prepared for each shape.
     """
@@ -19,17 +19,17 @@ class SpaceSize:
     width: int = 128
     depth: int = 5
     code_size: int = 32
-    steps: int = 3000
+    octaves: int = 4
+    steps: int = 4000
     shapes: int = 8
-    points: int = 384
+    points: int = 512
     rate: float = 2e-3
     code_rate: float = 2e-3
     pool: int = 120_000
-    octaves: int = 0
 
 
 SIZES: dict[str, SpaceSize] = {
-    "draft": SpaceSize(width=96, depth=5, code_size=16, steps=1000, points=384, pool=60_000),
+    "draft": SpaceSize(code_size=16, steps=1200, pool=60_000),
     "balanced": SpaceSize(),
-    "fine": SpaceSize(width=256, depth=6, code_size=64, steps=20_000, points=512, pool=200_000, rate=1e-3),
+    "fine": SpaceSize(width=256, depth=6, code_size=64, steps=20_000, points=1024, pool=200_000, rate=1e-3),
 }

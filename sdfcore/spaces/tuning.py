@@ -16,15 +16,23 @@ from ..extraction import extract
 from ..fields import NeuralSDF
 from ..fitting import Progress
 from ..geometry import Array, Box
-from ..objectives import At
+from ..objectives import At, Objective, clamped_distance, manifold, normals_along, relative_distance
 from ..planning import Source
 from ..preparing import cloud_of, prepare
-from ..recipes import RECIPES
 from ..sampling import Evidence, Labelled
 from ..surfaces import sample_surface
 from .partial import FADE, corrected
 
 STEPS = 500
+#: DeepSDF's, and a light hand on what the surface itself says: the field has found it already.
+OBJECTIVE = Objective(
+    {
+        "normals": (0.003, normals_along),
+        "manifold": (0.3, manifold),
+        "distance": (1.0, relative_distance()),
+        "clamped": (1.0, clamped_distance(0.1)),
+    }
+)
 _SAMPLES, _POINTS, _RATE = 60_000, 1024, 1e-3
 _COARSE = 96  # cells of the mesh that says where the prior's own surface is
 
@@ -52,12 +60,11 @@ class FineTune:
         self.began = time.perf_counter()
         self.prior, self.steps, self.seconds, self.seed = sdf, steps, seconds, seed
         cloud = cloud_of(source, _SAMPLES, seed)
-        recipe = RECIPES["distance"]
         whole = not partial and cloud.normals is not None
         evidence = prepare(cloud if partial else source, cloud, sdf.frame, needs_distance=whole).evidence
         self.evidence = evidence if whole else self._beside(evidence)
         plain = self.evidence.normals is None
-        self.objective = recipe.objective.without(*recipe.normal_terms) if plain else recipe.objective
+        self.objective = OBJECTIVE.without("normals") if plain else OBJECTIVE
         self._average: Average | None = None
 
     def _values(self, points: Array) -> Array:

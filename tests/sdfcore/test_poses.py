@@ -11,9 +11,9 @@ from small_spaces import values
 
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import CodedMLP
+from sdfcore.networks import CodedMLP, Turned
 from sdfcore.sampling import Evidence
-from sdfcore.spaces.poses import Posed, Poses, frame_through, matched, quarter_turns, turned, turned_box
+from sdfcore.spaces.poses import Posed, Poses, frame_through, matched, quarter_turns, turned_box
 
 TURNS = Rotation.random(3, random_state=0).as_matrix()
 SCALES = np.array([1.0, 0.5, 2.5])
@@ -89,7 +89,7 @@ def test_what_was_found_stands_in_the_world_where_the_scan_is(which: int, skip: 
     """The turned network in its frame, at world points, is the posed field at the scan's unit points."""
     scan = Frame([1e3, -20.0, 5.0], 40.0)
     made = network(skip)
-    plain = turned(made.at(CODES[which]), TURNS[which])
+    plain = Turned(made.at(CODES[which]), torch.as_tensor(TURNS[which]))
     frame = frame_through(scan, float(SCALES[which]), TURNS[which], SHIFTS[which])
     sdf = NeuralSDF(plain, frame, Box([-1, -1, -1], [1, 1, 1]))
     field = Posed(made, CODES, Poses(TURNS, SCALES, SHIFTS), which)

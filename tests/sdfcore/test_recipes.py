@@ -21,7 +21,7 @@ from sdfcore.presets import PRESETS
 from sdfcore.recipes import RECIPES
 from sdfcore.sampling import Evidence
 
-NAMES = ["distance", "igr", "siren"]
+NAMES = ["deepsdf", "distance", "igr", "siren"]
 STRAY = {"siren"}  # may leave sheets where there are no points, as its summary says
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from sdfcore.errors import StorageError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Siren
+from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Siren, Turned
 from sdfcore.storage import from_bytes, load, save, to_bytes
 
 
@@ -44,7 +44,12 @@ def deepsdf() -> DeepSDF:
     return DeepSDF([12, 10, 12], again=[2], norms=[1], squashes=2)
 
 
-MAKERS = {"siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
+def turned() -> Turned:
+    torch.manual_seed(5)
+    return Turned(MLP(12, 3, skip=2, octaves=2), torch.linalg.qr(torch.randn(3, 3)).Q)
+
+
+MAKERS = {"turned": turned, "siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
 
 
 def fitted(network: nn.Module) -> NeuralSDF:
