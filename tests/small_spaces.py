@@ -88,6 +88,11 @@ def values(sdf: NeuralSDF, points: Array) -> Array:
         return sdf(torch.from_numpy(np.array(points, dtype=np.float64))).numpy()
 
 
+def mean_error(sdf: NeuralSDF, axes: Any) -> float:
+    """Mean |f| on an ellipsoid's surface."""
+    return float(np.abs(values(sdf, ellipsoid_points(tuple(axes), 2000, seed=5).points)).mean())
+
+
 def surface_error(sdf: NeuralSDF, axes: Any, *, scale: float = 1.0, centre: Any = (0.0, 0.0, 0.0)) -> float:
     """Mean |f| on an ellipsoid's surface as a share of its longest semi-axis; and it must be one: negative inside."""
     points = ellipsoid_points(tuple(axes), 2000, seed=5).points * scale + np.asarray(centre)
