@@ -203,7 +203,7 @@ def latent_of(space: Space, body: Mapping[str, Any]) -> Latent:
     if body.get("amounts") is not None:
         return space.explore([float(amount) for amount in body["amounts"]])
     if body.get("sample") is not None:
-        return space.sample(int(body["sample"]), float(body.get("spread") or 1.0))
+        return space.sample(int(body["sample"]), float(body.get("spread", 1.0)))
     if body.get("stops"):
         stops = [space[str(name)] for name in body["stops"]]
         return along(stops, float(body.get("t") or 0.0), spherical=bool(body.get("spherical")))

@@ -16,7 +16,7 @@ from sdfcore.geometry import Mesh, PointCloud
 from sdfcore.spaces import Latent, Learn, Space, learn
 from sdfcore.spaces.sizes import SpaceSize
 
-TINY = SpaceSize(width=32, depth=3, code_size=4, shapes=2, points=128, pool=6000)
+TINY = SpaceSize(width=32, depth=3, code_size=4, octaves=0, shapes=2, points=128, pool=6000)
 AXES = {
     "ball": (1.0, 1.0, 1.0),
     "long": (1.0, 0.5, 0.5),

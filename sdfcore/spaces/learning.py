@@ -173,7 +173,7 @@ class Learn:
         codes: Stored | Predicted
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = CodedMLP(size.code_size, size.width, size.depth, skip=skip)
+            network = CodedMLP(size.code_size, size.width, size.depth, skip=skip, octaves=size.octaves)
             if self.settings.encoder:
                 encoder = encoder_for(size.code_size, size.width)
                 encoder.tell_apart(family.clouds(range(len(family)), ENCODED, seed, 0))

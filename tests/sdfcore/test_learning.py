@@ -103,9 +103,10 @@ def test_points_without_normals_are_learned_by_igr() -> None:
 
 def test_a_network_of_any_depth_can_be_learned() -> None:
     for depth in (1, 2, 4):
-        size = learning.replace(ROUGH["size"], depth=depth)
+        size = learning.replace(ROUGH["size"], depth=depth, octaves=1)
         space = finished(rough_run(steps=3, size=size)).space
         assert space.decoder.config["depth"] == depth
+        assert space.decoder.config["octaves"] == 1
         with torch.no_grad():
             assert space.decode(space["ball"])(torch.zeros(2, 3)).shape == (2,)
 
@@ -193,7 +194,7 @@ def test_progress_tells_the_stage_and_the_terms() -> None:
     assert stages == ["preparing", "learning"]
     assert [progress.stage for progress in told] == ["preparing"] * 3 + ["learning"] * 20
     assert [progress.step for progress in told[3:]] == list(range(1, 21))
-    assert set(told[-1].terms) == {"normals", "manifold", "distance", "clamped", "prior"}
+    assert set(told[-1].terms) == {"distance", "clamped", "prior"}
     assert told[-1].loss == pytest.approx(sum(told[-1].terms.values()))
     assert {len(values) for values in run.history.values()} == {20}
     assert run.history["step"] == list(range(1, 21))
@@ -216,9 +217,9 @@ def test_a_term_that_is_no_number_is_named_and_what_was_learned_is_kept(monkeypa
     def breaking(at: At) -> Tensor:
         return at.surface.value.abs().mean() * (float("nan") if next(count) > 60 else 1.0)
 
-    recipe = RECIPES["distance"]
-    terms = {**recipe.objective.terms, "manifold": (3.0, breaking)}
-    monkeypatch.setitem(RECIPES, "distance", learning.replace(recipe, objective=Objective(terms)))
+    recipe = RECIPES["deepsdf"]
+    terms = {**recipe.objective.terms, "manifold": (1.0, breaking)}
+    monkeypatch.setitem(RECIPES, "deepsdf", learning.replace(recipe, objective=Objective(terms)))
     run = rough_run(steps=200)
     with pytest.raises(DivergedError) as caught:
         list(run)
@@ -250,7 +251,7 @@ def test_codes_are_bounded_while_learning(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_space_says_how_it_came_about() -> None:
     info = learned().info
-    assert info["recipe"] == "distance"
+    assert info["recipe"] == "deepsdf"
     assert "DeepSDF" in info["source"]
     assert (info["steps"], info["seed"], info["together"], info["encoder"]) == (800, 0, False, False)
     assert info["size"]["code_size"] == 4

@@ -56,8 +56,8 @@ def test_of_a_part_what_was_seen_moves_and_the_hidden_side_stays(normals: bool) 
     scan = cap(1.06, normals=normals)
     before = prior()
     sdf = tuned(scan, partial=True)
-    assert errors(before, scan.points) > 0.025
-    assert errors(sdf, scan.points) < min(0.012, 0.4 * errors(before, scan.points))
+    assert errors(before, scan.points) > 0.05
+    assert errors(sdf, scan.points) < 0.5 * errors(before, scan.points)
     np.testing.assert_allclose(values(sdf, BELOW), values(before, BELOW), atol=0.03)
     assert np.abs(values(sdf, BELOW) - values(before, BELOW)).mean() < 0.008
     middle = np.zeros((1, 3))
