@@ -126,7 +126,9 @@ def _draw_shapes(layout: Layout, scene: Any) -> None:
     settings, about = scene.sdf_shapes, spaces.about(scene)
     shares = [f"{share:.0%}" for share in (about.get("explained") or ())[:3]]
     text = f"{len(settings.shapes)} shapes, codes of {about.get('code_size', '?')}"
-    layout.label(text=text + (f", directions {' '.join(shares)}" if shares else ""), icon="OUTLINER_OB_POINTCLOUD")
+    layout.label(text=text, icon="OUTLINER_OB_POINTCLOUD")
+    if shares:
+        layout.label(text=f"First directions: {', '.join(shares)}", icon="BLANK1")
     layout.template_list("UI_UL_list", "sdf_shapes", settings, "shapes", settings, "active_shape", rows=3)
     codes = about.get("amounts") or []
     if settings.active_shape < len(codes):

@@ -88,7 +88,7 @@ class SDFBlend(bpy.types.PropertyGroup):
     drag_resolution: IntProperty(
         name="While Dragging",
         description="Cells along the longest side while a slider is dragged",
-        default=48,
+        default=32,
         min=8,
         soft_max=128,
         max=512,
