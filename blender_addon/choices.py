@@ -18,6 +18,7 @@ AUTO_DEVICE: Item = ("auto", "Auto", "The fastest device the backend has", 0)
 
 #: Known before the worker has said what it has.
 _RECIPES = (
+    {"name": "deepsdf", "title": "DeepSDF", "summary": "clamped regression of exact distances by a plain MLP; smooth"},
     {"name": "distance", "title": "Distance", "summary": "exact distances of a mesh or of points with normals; robust"},
     {"name": "igr", "title": "IGR", "summary": "smooth surface through points, with or without normals"},
     {"name": "siren", "title": "SIREN", "summary": "sharp detail from points with normals"},

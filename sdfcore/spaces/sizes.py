@@ -29,7 +29,7 @@ class SpaceSize:
 
 
 SIZES: dict[str, SpaceSize] = {
-    "draft": SpaceSize(code_size=16, steps=1200, pool=60_000),
+    "draft": SpaceSize(code_size=16, steps=2000, pool=60_000),
     "balanced": SpaceSize(),
     "fine": SpaceSize(width=256, depth=6, code_size=64, steps=20_000, points=1024, pool=200_000, rate=1e-3),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -141,8 +142,7 @@ class Space:
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = self.names
-        twice = {name for name in names if names.count(name) > 1}
+        twice = {name for name, count in Counter(self.names).items() if count > 1}
         if twice:
             raise InputError(f"Two shapes are called {min(twice)!r}.", "Give every shape a name of its own.")
 
