@@ -16,6 +16,7 @@ from ..extraction import extract
 from ..fields import NeuralSDF
 from ..fitting import Progress
 from ..geometry import Array, Box
+from ..networks import DeepSDF
 from ..objectives import At, Objective, clamped_distance, manifold, normals_along, relative_distance
 from ..planning import Source
 from ..preparing import cloud_of, prepare
@@ -23,7 +24,7 @@ from ..sampling import Evidence, Labelled
 from ..surfaces import sample_surface
 from .partial import FADE, corrected
 
-STEPS = 500
+STEPS = 1000
 #: DeepSDF's, and a light hand on what the surface itself says: the field has found it already.
 OBJECTIVE = Objective(
     {
@@ -33,7 +34,8 @@ OBJECTIVE = Objective(
         "clamped": (1.0, clamped_distance(0.1)),
     }
 )
-_SAMPLES, _POINTS, _RATE = 60_000, 1024, 1e-3
+_SAMPLES, _POINTS = 60_000, 1024
+_RATE, _CAREFUL = 2e-3, 2e-4  # the second for networks with kinks, learned elsewhere: larger steps fold them
 _COARSE = 96  # cells of the mesh that says where the prior's own surface is
 
 
@@ -105,7 +107,8 @@ class FineTune:
         average = self._average = Average(network, keep_every=50)
         losses = lambda progress: self.objective(At.of(network, sampler.batch()), progress)
         budget = Budget(self.steps, self.seconds, self.began)
-        for step in descend(losses, list(network.parameters()), budget=budget, rate=_RATE, usual_steps=self.steps):
+        rate = _CAREFUL if any(isinstance(part, DeepSDF) for part in network.modules()) else _RATE
+        for step in descend(losses, list(network.parameters()), budget=budget, rate=rate):
             average.update(step)
             yield self._progress(step)
 
