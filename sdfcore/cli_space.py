@@ -23,6 +23,9 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 _save = click.option("--save", type=_FILE, metavar="MODEL", help="Keep the shape's own model (.safetensors), too.")
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+_up = click.option(
+    "--up", type=click.Choice(["x", "y", "z"]), default="z", show_default=True, help="Upwards in the shapes' world."
+)
 _seconds = click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Be back by then.")
 
 
@@ -62,7 +65,7 @@ def learn(**options: Any) -> None:
 @space.command()
 @click.argument("source", metavar="SPACE", type=_FILE)
 @click.option("-o", "--output", type=_FILE, metavar="PICTURE", help="Draw all shapes at their places (.png).")
-@click.option("--up", type=click.Choice(["x", "y", "z"]), default="z", show_default=True, help="Upwards in the shapes.")
+@_up
 @_quiet
 def show(source: Path, output: Path | None, up: str, quiet: bool) -> None:
     """Say what a SPACE holds: shapes, code size, how much of the variance its principal directions explain."""
@@ -129,6 +132,8 @@ def sample(**options: Any) -> None:
 @click.option(
     "-o", "--output", type=_FILE, required=True, help="Folder for frame_000.ply …, or one .glb with all side by side."
 )
+@click.option("--picture", type=_FILE, metavar="PNG", help="Draw the frames in a row.")
+@_up
 @_seed
 @_device
 @_quiet
@@ -154,6 +159,10 @@ def interpolate(**options: Any) -> None:
 @_resolution
 @_seed
 @_save
+@click.option(
+    "--picture", type=_FILE, metavar="PNG", help="Draw it from four sides: what was scanned and what was not."
+)
+@_up
 @_device
 @_quiet
 def complete(**options: Any) -> None:

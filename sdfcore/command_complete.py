@@ -43,6 +43,8 @@ class CompleteCommand:
     resolution: int
     seed: int
     save: Path | None
+    picture: Path | None
+    up: str
     device: str
     quiet: bool
 
@@ -79,6 +81,8 @@ class CompleteCommand:
         write_shape(self.output, mesh, run.sdf, self.resolution, self.save)
         stages.enter("measuring")
         errors = {} if truth is None else measured(mesh, truth, run)
+        if self.picture is not None:
+            self._draw(mesh)
         if self.report is not None:
             self._write_report(mesh, stages.finish(), errors, stopped)
         screen.clear()
@@ -91,8 +95,17 @@ class CompleteCommand:
             check_output(self.save, ".safetensors")
         if self.report is not None:
             check_output(self.report, ".json")
+        if self.picture is not None:
+            check_output(self.picture, ".png")
         inputs = [path for path in (self.source, self.scan, self.truth) if path is not None]
         distinct_files([self.output, self.save, self.report], inputs)
+
+    def _draw(self, mesh: Mesh) -> None:
+        """The completion from four sides: clay where it was scanned, orange where it was not."""
+        from .spaces.pictures import draw_round
+
+        assert self.picture is not None
+        draw_round(mesh, self.picture, up=self.up)
 
     def _training_seconds(self) -> float | None:
         if self.seconds is None:

@@ -125,6 +125,8 @@ class InterpolateCommand:
     spherical: bool
     resolution: int
     output: Path
+    picture: Path | None
+    up: str
     seed: int
     device: str
     quiet: bool
@@ -147,6 +149,11 @@ class InterpolateCommand:
             with whole_folder(self.output) as folder:
                 for name, mesh in meshes.items():
                     writing.write(folder / f"{name}.ply", mesh)
+        if self.picture is not None:
+            from .spaces.pictures import draw_row
+
+            captions = [f"{number / (self.frames - 1):.2f}" for number in range(len(meshes))]
+            draw_row(list(meshes.values()), captions, self.picture, up=self.up)
         screen.clear()
         count = sum(len(mesh.vertices) for mesh in meshes.values())
         way = " to ".join(dict.fromkeys((self.first, self.last, *self.path)))
@@ -160,6 +167,8 @@ class InterpolateCommand:
         return self.output.suffix.lower() == ".glb"
 
     def _check(self) -> None:
+        if self.picture is not None:
+            check_output(self.picture, ".png")
         if self._scene:
             check_mesh_output(self.output)
             return

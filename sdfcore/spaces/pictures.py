@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from ..errors import NoSurfaceError
 from ..extraction import extract_sdf
-from ..geometry import Array
+from ..geometry import Array, Mesh
 from ..plots import INK, SOFT, new_figure, save_figure, titles
 from ..shading import shaded
+from .completion import SEEN
 from .space import Directions, Space
 
 _MOST = 40  # shapes drawn; the others are dots
@@ -21,6 +23,7 @@ _CELLS = 64  # finer ones are searched, not sampled everywhere, and cost no more
 _LEAST_SIDE, _LARGEST_SIDE = 90, 210  # of a shape's picture, pixels
 _BELOW = 12  # pixels from a shape to its name
 _WIDTH, _HEIGHT = 11.0, 8.2  # inches
+_ROW = 240  # pixels of one picture in a row
 
 
 def draw_space(
@@ -62,6 +65,48 @@ def draw_space(
         if picture is not None:
             _place(axes, picture, places[row], moved[number] - pixels[number], space.names[row], figure.dpi)
     save_figure(figure, path)
+
+
+def draw_row(meshes: Sequence[Mesh], captions: Sequence[str], path: str | os.PathLike[str], *, up: str = "z") -> None:
+    """Write a PNG: the meshes side by side, all at one scale, each over its caption.
+
+    Args:
+        up: the axis, ``x``, ``y`` or ``z``, that points upwards.
+    """
+    balls = [_ball(mesh) for mesh in meshes]
+    reach = max(radius for _, radius in balls)
+    views = [shaded(m, _ROW, up=up, ball=(centre, reach)) for m, (centre, _) in zip(meshes, balls, strict=True)]
+    _in_a_row(views, captions, path)
+
+
+def draw_round(mesh: Mesh, path: str | os.PathLike[str], *, up: str = "z") -> None:
+    """Write a PNG: a completed mesh from four sides, clay where it was scanned and orange where it was not."""
+    tint, ball = seen_tint(mesh), _ball(mesh)
+    turns = (0.0, 90.0, 180.0, 270.0)
+    views = [shaded(mesh, _ROW, up=up, turn=turn + 20, tint=tint, ball=ball) for turn in turns]
+    _in_a_row(views, [f"{turn:.0f}°" for turn in turns], path)
+
+
+def _ball(mesh: Mesh) -> tuple[Array, float]:
+    centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+    return centre, 0.95 * float(np.linalg.norm(mesh.vertices - centre, axis=1).max())
+
+
+def _in_a_row(views: Sequence[Array], captions: Sequence[str], path: str | os.PathLike[str]) -> None:
+    high = _ROW + 30
+    figure = Figure(figsize=(_ROW / 100 * len(views), high / 100), dpi=100, facecolor="white")
+    for number, (view, caption) in enumerate(zip(views, captions, strict=True)):
+        axes = figure.add_axes((number / len(views), 30 / high, 1 / len(views), _ROW / high))
+        axes.imshow(view)
+        axes.set_axis_off()
+        axes.text(0.5, -0.05, caption, transform=axes.transAxes, ha="center", va="center", color=INK, fontsize=10)
+    save_figure(figure, path)
+
+
+def seen_tint(mesh: Mesh) -> Array:
+    """(V, 3) clay where ``observed_mask`` says the surface was scanned, orange where it was completed."""
+    seen = np.asarray(mesh.attributes[SEEN], dtype=np.float64)[:, None]
+    return seen * np.array([0.80, 0.84, 0.90]) + (1 - seen) * np.array([0.98, 0.62, 0.30])
 
 
 def amounts(space: Space, found: Directions) -> Array:
