@@ -1,12 +1,14 @@
-"""A network whose field is raised or lowered a little at a few places, so that its level set has no needless handles."""
+"""A network whose field is raised or lowered a little at a few places, so that its surface has no needless handles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+
+Pushforward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Mended(nn.Module):
@@ -62,6 +64,6 @@ class Mended(nn.Module):
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
-        value, derivatives = self.inner.pushforward(points, directions)
+        value, derivatives = cast(Pushforward, self.inner.pushforward)(points, directions)
         shift, gradient = self._shift(points)
         return value + shift, derivatives + (directions * gradient).sum(dim=2)

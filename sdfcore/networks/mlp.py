@@ -70,7 +70,13 @@ class MLP(nn.Module):
 
 
 def layer_sizes(inputs: int, width: int, depth: int, skip: int) -> tuple[list[int], list[int]]:
-    """Inputs and outputs of each hidden layer; the one before ``skip`` leaves room for the input."""
+    """Inputs and outputs of each hidden layer; the one before ``skip`` leaves room for the input.
+
+    Raises:
+        ValueError: it has no room for them.
+    """
+    if skip and width <= inputs:
+        raise ValueError(f"a width of {width} has no room for {inputs} inputs again at layer {skip}")
     outs = [width - inputs if i + 1 == skip else width for i in range(depth)]
     return [inputs] + [width] * (depth - 1), outs
 

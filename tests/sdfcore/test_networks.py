@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sdfcore.errors import StorageError
 from sdfcore.fields import value_and_gradient
-from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Siren, Turned, build
+from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Mended, Siren, Turned, build
 
 LEVELS = [4, 8, 16, 32, 64]
 SPHERE = (0.6 * directions(400)).astype(np.float32)
@@ -43,6 +43,8 @@ def grid(points: np.ndarray = PATCH, seed: int = 0, amplitude: float = 0.3) -> F
 def network_of(kind: str) -> nn.Module:
     torch.manual_seed(0)
     deepsdf = lambda: DeepSDF([24, 21, 24, 16], again=[2, 3], norms=[0, 2], squashes=2)
+    if kind == "mended":
+        return Mended(MLP(24, 3, skip=2)).with_bump(torch.tensor([0.1, 0.0, -0.1]), 0.6, 0.2)
     if kind == "turned":
         return Turned(MLP(24, 3, skip=2, octaves=2), torch.linalg.qr(torch.randn(3, 3)).Q)
     return {"mlp": lambda: MLP(24, 4, skip=2), "siren": lambda: Siren(24, 3), "grid": grid, "deepsdf": deepsdf}[kind]()
@@ -297,3 +299,9 @@ def test_a_grid_too_fine_for_its_keys_is_refused(cells: int) -> None:
         ((_, nodes),) = FeatureGrid.around(corner, [cells]).node_positions()
         np.testing.assert_allclose(nodes.max(axis=0), 1)
         np.testing.assert_allclose(nodes.min(axis=0), 1 - 4 / cells)
+
+
+def test_an_mlp_too_narrow_for_its_inputs_is_refused() -> None:
+    with pytest.raises(ValueError, match="27 inputs"):
+        MLP(24, 4, skip=2, octaves=4)
+    assert MLP(24, 4, skip=0, octaves=4)(torch.zeros(1, 3)).shape == (1,)

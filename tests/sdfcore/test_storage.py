@@ -17,7 +17,7 @@ from torch import nn
 from sdfcore.errors import StorageError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Siren, Turned
+from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Mended, Siren, Turned
 from sdfcore.storage import from_bytes, load, save, to_bytes
 
 
@@ -46,10 +46,15 @@ def deepsdf() -> DeepSDF:
 
 def turned() -> Turned:
     torch.manual_seed(5)
-    return Turned(MLP(12, 3, skip=2, octaves=2), torch.linalg.qr(torch.randn(3, 3)).Q)
+    return Turned(MLP(12, 3, skip=2, octaves=1), torch.linalg.qr(torch.randn(3, 3)).Q)
 
 
-MAKERS = {"turned": turned, "siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
+def mended() -> Mended:
+    torch.manual_seed(6)
+    return Mended(MLP(12, 3, skip=2)).with_bump(torch.tensor([0.1, 0.2, -0.1]), 0.5, 0.01)
+
+
+MAKERS = {"mended": mended, "turned": turned, "siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
 
 
 def fitted(network: nn.Module) -> NeuralSDF:
