@@ -22,13 +22,13 @@ from sdfcore import cli, spaces, storage, writing
 from sdfcore.command_shapes import weights_of, whole_folder
 from sdfcore.console import Console
 from sdfcore.errors import InputError
-from sdfcore.geometry import Mesh
+from sdfcore.geometry import Mesh, PointCloud
 from sdfcore.reading import read
 from sdfcore.spaces.pictures import far_apart, moved_apart
 from sdfcore.spaces.sizes import SIZES, SpaceSize
 from sdfcore.surfaces import sample_surface
 
-TINY = SpaceSize(width=32, depth=3, code_size=4, steps=40, shapes=2, points=128, pool=6000)
+TINY = SpaceSize(width=32, depth=3, code_size=4, octaves=0, steps=40, shapes=2, points=128, pool=6000)
 AXES = {"ball": (1.0, 1.0, 1.0), "flat": (1.2, 1.2, 0.6), "long": (1.5, 0.7, 0.7)}
 
 
@@ -261,7 +261,7 @@ def test_learn_writes_a_space_and_a_report(shapes: Path, out: Path, capsys: pyte
     assert space.names == ["ball", "flat", "long"]
     assert len({shape.frame.scale for shape in space}) == 1
     report = json.loads((out / "r.json").read_text(), parse_constant=pytest.fail)
-    assert (report["recipe"], report["steps"], report["processes"], report["stopped"]) == ("distance", 30, 1, False)
+    assert (report["recipe"], report["steps"], report["processes"], report["stopped"]) == ("deepsdf", 30, 1, False)
     assert report["history"]["step"][-1] == 30
     assert report["history"]["loss"][-1] < report["history"]["loss"][0]
     assert {"reading", "learning", "total"} <= set(report["seconds"])
@@ -310,7 +310,7 @@ def test_ctrl_c_once_keeps_and_twice_drops(
 def test_show_says_and_draws(space_file: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = run(capsys, "show", space_file, "-o", out / "p.png")
     assert code == 0
-    for word in ("3 shapes", "codes of 4", "distance", "ball  flat  long", str(out / "p.png")):
+    for word in ("3 shapes", "codes of 4", "deepsdf", "ball  flat  long", str(out / "p.png")):
         assert word in said
     shares = [float(word) for word in said.replace("%", " ").split() if word.replace(".", "").isdigit() and "." in word]
     assert sum(shares) == pytest.approx(100, abs=0.3)
@@ -477,3 +477,20 @@ def test_import_makes_a_space_that_decodes(out: Path, capsys: pytest.CaptureFixt
         vertices = mesh_of(out / "o.ply").vertices
         assert np.abs(vertices).sum(axis=1) == pytest.approx(np.full(len(vertices), radius), abs=0.02)
     assert run(capsys, "show", out / "s.safetensors")[0] == 0
+
+
+def test_pictures_of_a_way_and_of_a_completion(space_file: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = out / "scan.ply"
+    points = np.array(trimesh.creation.icosphere(3).vertices)
+    writing.write(scan, PointCloud(points[points[:, 0] > 0], points[points[:, 0] > 0]))
+    words = ("interpolate", space_file, "ball", "long", "--frames", 3, "--resolution", 24, "-o", out / "frames")
+    assert run(capsys, *words, "--picture", out / "way.png")[0] == 0
+    words = ("complete", space_file, scan, "-o", out / "whole.ply", "--no-tune", "--seconds", 3, "--resolution", 24)
+    assert run(capsys, *words, "--picture", out / "seen.png")[0] == 0
+    way, seen = imread(out / "way.png")[..., :3], imread(out / "seen.png")[..., :3]
+    assert way.shape[1] / seen.shape[1] == pytest.approx(3 / 4, abs=0.01)
+    for panel in np.array_split(way, 3, axis=1):
+        assert (panel.min(axis=2) < 0.9).mean() > 0.02, "a shape is drawn"
+    orange = (seen[..., 0] - seen[..., 2]) > 0.2
+    shares = [float(panel.mean()) for panel in np.array_split(orange, 4, axis=1)]
+    assert max(shares) > 0.02 + 2 * min(shares), "what was not scanned is orange, and lies on one side"
