@@ -29,11 +29,12 @@ from .space import Latent, Space
 from .tuning import OBJECTIVE
 
 SAMPLES = 30_000  # of the source, at most
-STEPS = 300
+STEPS = 400
 _SCREEN_STEPS, _SCREEN_POINTS = 50, 160
 _STARTS, _KEPT = 12, 3
 _POINTS = 640
 _RATE, _POSE_RATE = 0.05, 0.01  # in standard deviations of the codes; in unit boxes
+_BEYOND = 3.0  # standard deviations of the usual direction learned: what one of a direction that none taught is
 _PRIOR = 2e-4  # weight of the squared code, in standard deviations, mean over the directions
 
 
@@ -62,14 +63,16 @@ class Inferred:
 class Infer:
     """An inference in progress: iterating does the work, one :class:`Progress` a step; break off to stop.
 
-    The code moves within the span of the learned codes, in standard deviations of their principal directions, so that
-    what no shape has taught is not used. Several learned shapes are starts; the best go on.
+    Of a part, the code moves within the span of the learned codes, in standard deviations of their principal
+    directions, so that what no shape has taught is not used; of a whole shape, where every place is checked by data, it
+    may leave the span. Several learned shapes are starts; the best go on.
     Source: test-time optimisation, Park et al. 2019 (DeepSDF), eq. (10); several starts and the span are ours.
 
     Args:
         source: a mesh or points, world units; all of the shape, or a part of it.
         partial: whether ``source`` is only a part: then nothing is concluded from where it has no points.
-        align: let the scale and place be found, too; else the source's own box is the family's.
+        align: let the scale and place be found, too; else the source's own box is the family's. By default it is done
+            but for spaces learned ``together``, whose places are part of the shapes.
         rotate: let it be turned as well, in any direction.
         steps, seconds: budgets, as of a fit.
     Raises:
@@ -91,7 +94,8 @@ class Infer:
     ) -> None:
         self.began = time.perf_counter()
         self.space, self.seed, self.partial, self.rotate = space, seed, partial, rotate
-        self.align = partial or rotate if align is None else align
+        self.align = not space.info.get("together") or partial or rotate if align is None else align
+        self._lay = partial or rotate  # the box of a whole shape is the family's already, but for a little
         self.steps, self.seconds, self.on_stage = steps, seconds, on_stage
         recipe = RECIPES.get(str(space.info.get("recipe")), RECIPES["deepsdf"])
         cloud = cloud_of(source, SAMPLES, seed)
@@ -126,9 +130,9 @@ class Infer:
     def __iter__(self) -> Iterator[Progress]:
         self.on_stage("inferring")
         starts, rotations = self._starts()
-        self._codes = _Codes(self.space, starts).to(self.space.device)
+        self._codes = _Codes(self.space, starts, beyond=not self.partial).to(self.space.device)
         boxes = [start.box for start in starts]
-        self._poses = matched(self.evidence, boxes, rotations) if self.align else _still(len(starts))
+        self._poses = matched(self.evidence, boxes, rotations) if self.align and self._lay else _still(len(starts))
         self._poses.to(self.space.device)
         if len(starts) > _KEPT:
             yield from self._descend(_SCREEN_STEPS, _SCREEN_POINTS, 0.0, 0.25)
@@ -212,9 +216,9 @@ class Infer:
 
 
 class _Codes(nn.Module):
-    """Codes as amounts of the principal directions, in standard deviations."""
+    """Codes as amounts of the principal directions, in standard deviations; ``beyond`` them in all others, too."""
 
-    def __init__(self, space: Space, starts: list[Latent]) -> None:
+    def __init__(self, space: Space, starts: list[Latent], beyond: bool = False) -> None:
         super().__init__()
         found = space.directions()
         useful = found.deviations > 1e-3 * max(float(found.deviations.max(initial=0.0)), 1e-12)
@@ -223,6 +227,11 @@ class _Codes(nn.Module):
         self.register_buffer("axes", torch.as_tensor(axes, dtype=torch.float32))
         offsets = np.stack([start.code for start in starts]) - found.mean if starts else np.zeros((0, len(found.mean)))
         amounts = offsets @ found.axes[useful].T / found.deviations[useful]
+        if beyond:
+            others = np.linalg.qr(found.axes[useful].T, mode="complete")[0][:, int(useful.sum()) :].T
+            others = others * (_BEYOND * np.median(found.deviations[useful])) if useful.any() else others * 0
+            self.axes = torch.cat([self.axes, torch.as_tensor(others, dtype=torch.float32)])
+            amounts = np.pad(amounts, ((0, 0), (0, len(others))))
         self.amounts = nn.Parameter(torch.as_tensor(amounts, dtype=torch.float32))
 
     mean: Tensor
