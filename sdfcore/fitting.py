@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import nn
 
 from . import __version__
 from .descent import Average, Budget, Step, descend
 from .errors import InputError
-from .extraction import extract_sdf
+from .extraction import default_box, extract_sdf
 from .fields import NeuralSDF
-from .geometry import Box, Frame, Mesh, PointCloud
+from .geometry import Array, Box, Frame, Mesh, PointCloud
+from .handles import mend
+from .lattice import Grid
+from .networks import Mended
 from .objectives import At, Objective
 from .parts import keep_parts, part_areas, supported
 from .planning import Plan, Source, check_number, plan, resolution_for
@@ -29,6 +33,7 @@ from .recipes import RECIPES
 from .sampling import Evidence, Sampler
 
 FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
+BACKED = 0.25  # how much less the field is moved where the data agree with it
 HISTORY = 500  # entries kept of the loss curve
 
 
@@ -146,7 +151,9 @@ class Fit:
 
     def _network(self, recipe: Recipe) -> nn.Module:
         if self.start is not None:
-            return copy.deepcopy(self.start.network).requires_grad_(True)  # what a fit gives away is frozen
+            start = self.start.network
+            start = start.inner if isinstance(start, Mended) else start  # what was mended is to be fitted, not kept
+            return copy.deepcopy(start).requires_grad_(True)  # what a fit gives away is frozen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
             return recipe.network(self.evidence, self.plan.size)
@@ -225,15 +232,19 @@ class Fit:
         level: float = 0.0,
         on_progress: Callable[[float], None] | None = None,
     ) -> Mesh:
-        """The level set of ``sdf``, a result of this fit, as a mesh in world units, without stray parts.
+        """The level set of ``sdf``, a result of this fit, as a mesh in world units, without stray parts and handles.
 
-        A part without data behind it is left out. ``sdf.info`` then remembers, as ``smallest_part``, how small a part
-        may be next to the largest, so that later extractions need no data.
+        Handles of level 0 that the data cannot tell from none are mended (:mod:`~sdfcore.handles`), in the network of
+        ``sdf``, too. A part without data behind it is left out. ``sdf.info`` then remembers, as ``smallest_part``, how
+        small a part may be next to the largest, so that later extractions need no data.
+
         Raises:
             NoSurfaceError: the field does not reach ``level``.
         """
         cells = resolution or self.plan.resolution
         found = extract_sdf(sdf, resolution=cells, level=level, on_progress=on_progress)
+        if level == 0:
+            found = self._mended(sdf, found, cells, on_progress)
         unit = Mesh(self.frame.to_unit(found.vertices), found.faces, found.normals)
         step = float(sdf.box.size.max()) / cells
         reach = 2 * max(self.evidence.spacing, step) + 1.5 * abs(level) / self.frame.scale
@@ -243,6 +254,28 @@ class Fit:
         shares = areas / areas.max()
         sdf.info["smallest_part"] = min(0.5 * float(shares[keep].min()), 0.01)
         return keep_parts(found, keep)
+
+    def _mended(self, sdf: NeuralSDF, mesh: Mesh, cells: int, on_progress: Callable[[float], None] | None) -> Mesh:
+        """``mesh``, of level 0 of ``sdf``, without needless handles; ``sdf`` gets the network that it is of."""
+        frame, tick = self.frame, on_progress or (lambda fraction: None)
+        unit = Mesh((mesh.vertices - frame.centre) / frame.scale, mesh.faces, mesh.normals)
+        grid = Grid.over(default_box(sdf), cells, True)
+        network, after = mend(sdf.network, unit, grid, lambda *at: self._movable(grid.cell, *at), lambda: tick(1.0))
+        if network is sdf.network:
+            return mesh
+        sdf.network = network
+        return Mesh(frame.to_world(after.vertices), after.faces, after.normals)
+
+    def _movable(self, cell: float, points: Array, values: Array) -> Array:
+        """(N,) how much the field may be moved at ``points`` (N, 3), where it has ``values``: half the data's spacing.
+
+        Less where data are near that say what the field says: whether they are inside.
+        """
+        most = np.full(len(points), min(0.5 * self.evidence.spacing, cell))
+        if self.evidence.oracle is not None and len(points):
+            near = cKDTree(self.evidence.points).query(points, workers=-1)[0] < self.evidence.spacing
+            most[near & ((self.evidence.oracle(points) < 0) == (values < 0))] *= BACKED
+        return most
 
     def _info(self) -> dict[str, Any]:
         before = 0 if self.start is None else int(self.start.info.get("steps", 0))

@@ -47,7 +47,7 @@ def march(cells: Array, corners: Array, shape: Shape) -> Marched:
         corners: (8, N) float32 values at their corners in the order of ``lattice.CORNERS``; zero counts as positive.
         shape: of the lattice's nodes.
     """
-    tame = _tamed(corners)
+    tame = tamed(corners)
     parts, faces, count = [], [], 0
     for start in range(0, cells.shape[1], _SIDE**3):
         row, inside, triangles = _brick(tame[:, start : start + _SIDE**3])
@@ -78,7 +78,7 @@ def fraction(ends: Array) -> Array:
     return np.clip(along, NEAREST, 1 - NEAREST)
 
 
-def _tamed(corners: Array) -> Array:
+def tamed(corners: Array) -> Array:
     """Values whose ratios are bounded, so that float32 positions tell on which edge a vertex lies; signs are kept."""
     size = np.abs(corners)
     usual = np.median(size[np.isfinite(size)])
