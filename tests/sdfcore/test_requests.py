@@ -219,7 +219,7 @@ def test_stop_keeps_what_there_is(worker: Asked) -> None:
 
 @pytest.mark.parametrize("stage", ["fitting", "extracting"])
 def test_cancel_is_at_once_in_every_stage(worker: Asked, stage: str) -> None:
-    body = {**QUICK, "resolution": 256, "steps": 100_000 if stage == "fitting" else 5}
+    body = {**QUICK, "resolution": 640, "steps": 100_000 if stage == "fitting" else 5}
     worker.send("fit", "j", body, **ball())
     while worker.until("progress", "done")[-1].body["stage"] != stage:
         continue
