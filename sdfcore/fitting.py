@@ -34,6 +34,7 @@ from .sampling import Evidence, Sampler
 
 FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 BACKED = 0.25  # how much less the field is moved where the data agree with it
+_MENDING = 0.05  # of a budget of seconds, at most, goes into handles
 HISTORY = 500  # entries kept of the loss curve
 
 
@@ -260,7 +261,12 @@ class Fit:
         frame, tick = self.frame, on_progress or (lambda fraction: None)
         unit = Mesh((mesh.vertices - frame.centre) / frame.scale, mesh.faces, mesh.normals)
         grid = Grid.over(default_box(sdf), cells, True)
-        network, after = mend(sdf.network, unit, grid, lambda *at: self._movable(grid.cell, *at), lambda: tick(1.0))
+        # Steps are to be repeatable, whatever they take; a promise of seconds goes before the last handle.
+        until = time.perf_counter() + _MENDING * (self.plan.seconds or math.inf)
+        enough = lambda: time.perf_counter() > until
+        network, after = mend(
+            sdf.network, unit, grid, lambda *at: self._movable(grid.cell, *at), lambda: tick(1.0), enough
+        )
         if network is sdf.network:
             return mesh
         sdf.network = network

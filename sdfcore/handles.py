@@ -49,6 +49,7 @@ def mend(
     grid: Grid,
     limit: Callable[[Array, Array], Array],
     tick: Callable[[], None] = lambda: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> tuple[nn.Module, Mesh]:
     """``network`` without the handles of its surface that a small shift of the level removes.
 
@@ -60,6 +61,7 @@ def mend(
         limit: for saddles at points (N, 3) with values (N,), the most (N,) that a bump may add there; unit box, and of
             little use beyond a cell, for that is how far saddles are looked for.
         tick: called often; what it raises ends the work.
+        enough: asked as often; where it says so, what is mended by then is the answer.
     Returns:
         the network, and its mesh on the same grid; both differ from what they were near the mended handles only.
     """
@@ -78,7 +80,7 @@ def mend(
             mended = []
             for place in places:
                 tick()
-                if work.handles > 0 and work.mend(place):
+                if work.handles > 0 and not enough() and work.mend(place):
                     mended.append(place)
             places = [place for place in places if any(place.meets(other) for other in mended)]
     return (work.field, work.surface.whole()) if isinstance(work.field, Mended) and work.changed else (network, mesh)

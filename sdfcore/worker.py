@@ -67,31 +67,33 @@ class Worker:
         """Answer until there is nothing more to answer; returns the exit code."""
         while (request := self._inbox.next()) is not None:
             self._free_since = None
-            self._answer(request)
+            answer = self._answer(request)
+            # Before it is sent: who has the answer may ask again under the same name, and cancel that.
             self._inbox.settle(request.job)
+            self._outbox.send(answer)
             self._free_since = time.monotonic()
         self._outbox.flush(_GRACE)
         return self._code
 
-    def _answer(self, request: Message) -> None:
+    def _answer(self, request: Message) -> Message:
+        """The last event of ``request``: ``ready``, ``done``, ``cancelled`` or ``failed``."""
         control = Control(request.job, self._inbox, self._outbox)
         try:
             if request.kind == "hello":
-                self._outbox.send(self._ready(request))
-                return
+                return self._ready(request)
             handler = self._handlers.get(request.kind)
             if handler is None:
                 raise EngineError(f"The worker does not know the request {request.kind!r}.", _UPDATE)
             control.check()
             body, arrays = handler(request, control)
-            self._outbox.send(Message("done", request.job, body, arrays))
+            return Message("done", request.job, body, arrays)
         except Cancelled:
-            self._outbox.send(Message("cancelled", request.job))
+            return Message("cancelled", request.job)
         except KeyboardInterrupt:
             raise
         except (Exception, SystemExit) as error:  # a library may raise anything, and the worker lives on
             log.debug("%s failed", request.kind, exc_info=True)
-            self._outbox.send(Message("failed", request.job, describe(explain(error))))
+            return Message("failed", request.job, describe(explain(error)))
 
     def _ready(self, request: Message) -> Message:
         protocol.agree(protocol.PROTOCOL, request.body.get("protocol"))

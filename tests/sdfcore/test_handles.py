@@ -250,3 +250,11 @@ def test_a_fit_that_goes_on_trains_what_was_mended() -> None:
         pass
     assert isinstance(fit.sdf.network, MLP)
     assert fit.sdf.network.config == start.network.inner.config
+
+
+def test_what_was_mended_when_the_time_was_up_is_the_answer() -> None:
+    network = Exact(pierced(0.25 * CELL))
+    mesh = extracted(network)
+    limit = lambda points, values: np.full(len(points), 0.5 * CELL)
+    assert mend(network, mesh, GRID, limit, enough=lambda: True) == (network, mesh)
+    assert genus(mend(network, mesh, GRID, limit, enough=lambda: False)[1]) == 0
