@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -22,6 +22,8 @@ from .files import replacing
 
 FORMAT, VERSION = "sdfcore", 1
 NAMES = {"neural_sdf": "fit", "space": "space", "checkpoint": "checkpoint"}
+
+Stored = TypeVar("Stored")
 
 AGAIN = "Copy the file again, or save it again."
 
@@ -79,6 +81,19 @@ def read(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+
+
+def load(path: str | Path, parse: Callable[[bytes], Stored]) -> Stored:
+    """What ``parse`` makes of the file at ``path``; its errors name the file.
+
+    Raises:
+        StorageError: there is no such file, or as ``parse``.
+    """
+    data = read(path)
+    try:
+        return parse(data)
+    except StorageError as error:
+        raise StorageError(f"{path}: {error.message}", error.hint) from error
 
 
 def check(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -165,8 +166,6 @@ class _Preview:
     """Coarse meshes of the first shape on the way."""
 
     def __init__(self, control: Control, period: float) -> None:
-        import time
-
         self._control, self._period, self._now = control, period, time.monotonic
         self._next = self._now() + 2.0 if period > 0 else float("inf")
 

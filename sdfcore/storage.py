@@ -52,11 +52,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> NeuralSDF:
     Raises:
         StorageError: there is no such file, or as :func:`from_bytes`.
     """
-    data = container.read(path)
-    try:
-        return from_bytes(data, device)
-    except StorageError as error:
-        raise StorageError(f"{path}: {error.message}", error.hint) from error
+    return container.load(path, lambda data: from_bytes(data, device))
 
 
 def from_bytes(data: bytes, device: torch.device | str = "cpu") -> NeuralSDF:

@@ -259,11 +259,8 @@ def humans(data: Path, seconds: float, keep: Path | None, seed: int) -> tuple[di
             hidden["ours"] < hidden["nearest"],
         ),
     ]
-    return (
-        found,
-        bars,
-        "\n\n".join(["### Humans", learned_text(family, found), between_table(found), completed_table(found)]),
-    )
+    text = ["### Humans", learned_text(family, found), between_table(found), completed_table(found)]
+    return found, bars, "\n\n".join(text)
 
 
 def chairs(data: Path, seconds: float, keep: Path | None, seed: int) -> tuple[dict[str, Any], list[Bar], str]:
