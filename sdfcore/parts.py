@@ -10,6 +10,8 @@ from scipy.spatial import cKDTree
 from .geometry import Mesh
 from .lattice import Array
 
+_ROOM = 0.25  # of the area that the fewest points stand for on average
+
 
 def parts(mesh: Mesh) -> Array:
     """(F,) the number, from 0, of the connected part each face belongs to; faces hang together by shared vertices."""
@@ -48,8 +50,8 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
 
     A part is supported if at least two thirds of its vertices lie within ``reach`` of one of ``points`` (N, 3) whose
     normal, where there are ``normals``, faces the same way; and if ``fewest`` of the points are nearer to it than to
-    any other part, two thirds of them facing its way: a sliver beside a surface has the surface's points within reach,
-    but none of its own. For the part with the largest area a quarter of its vertices is enough, for it may span large
+    any other part, two thirds of them facing its way, and it is not much smaller than what so many points stand for: a
+    sliver beside a surface has the surface's points within reach, but none of its own, or more than it has room for. For the part with the largest area a quarter of its vertices is enough, for it may span large
     holes; it is the answer where no part is supported. A stray sheet can be the largest, too.
     """
     of_face = parts(mesh)
@@ -64,14 +66,15 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
     gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
     close = np.isfinite(gap)
     good = close & alike(np.arange(len(mesh.vertices)), np.where(close, near, 0))
-    share = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1)
+    share, areas = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1), part_areas(mesh)
     found = share >= 2 / 3
     if len(share) > 1:
         owner = np.asarray(cKDTree(mesh.vertices).query(points, workers=-1)[1])
         own = np.bincount(of_vertex[owner], minlength=len(share))
         facing = np.bincount(of_vertex[owner], alike(owner, np.arange(len(points))), minlength=len(share))
-        found &= (own >= fewest) & (facing >= 2 / 3 * own)
-    largest = np.argmax(part_areas(mesh))
+        room = areas >= _ROOM * fewest / len(points) * areas.sum()
+        found &= (own >= fewest) & (facing >= 2 / 3 * own) & room
+    largest = np.argmax(areas)
     found[largest] = share[largest] >= 1 / 4 or not found.any()
     return np.asarray(found)
 

@@ -110,6 +110,15 @@ def test_a_sliver_beside_a_surface_has_no_points_of_its_own() -> None:
     facing = Mesh(mesh.vertices, mesh.faces, np.tile([1.0, 0, 0], (324, 1)), attributes=mesh.attributes)
     assert kept(facing, points, normals) == {0}
     both = np.concatenate([points, mesh.vertices[owner == 1]])
-    assert kept(facing, both, np.tile([1.0, 0, 0], (324, 1))) == {0, 1}
+    along = np.tile([1.0, 0, 0], (324, 1))
+    assert kept(facing, both, along) == {0}  # points of its own, but no room for so many
+
+
+def test_points_of_a_part_of_its_own_face_its_way() -> None:
+    mesh = spheres(0, 1.3, radii=(1, 0.2))
+    owner = mesh.attributes["owner"]
+    along = np.tile([1.0, 0, 0], (324, 1))
+    facing = Mesh(mesh.vertices, mesh.faces, along, attributes=mesh.attributes)
+    assert kept(facing, mesh.vertices, along) == {0, 1}
     turned = np.where(owner[:, None] == 1, [-1.0, 0, 0], [1.0, 0, 0])
     assert kept(facing, mesh.vertices, turned) == {0}
