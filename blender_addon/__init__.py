@@ -18,6 +18,7 @@ _MODULES = (
     "properties",
     "space_properties",
     "operators",
+    "comparing",
     "space_operators",
     "blending",
     "sequences",

@@ -18,10 +18,113 @@ AUTO_DEVICE: Item = ("auto", "Auto", "The fastest device the backend has", 0)
 
 #: Known before the worker has said what it has.
 _RECIPES = (
-    {"name": "deepsdf", "title": "DeepSDF", "summary": "clamped regression of exact distances by a plain MLP; smooth"},
-    {"name": "distance", "title": "Distance", "summary": "exact distances of a mesh or of points with normals; robust"},
-    {"name": "igr", "title": "IGR", "summary": "smooth surface through points, with or without normals"},
-    {"name": "siren", "title": "SIREN", "summary": "sharp detail from points with normals"},
+    {
+        "name": "deepsdf",
+        "title": "DeepSDF",
+        "summary": "exact distances, clamped near the surface; a distance only within the clamp",
+    },
+    {
+        "name": "digs",
+        "title": "DiGS",
+        "summary": "detail from points without normals; slow, and the distance is rough far away",
+    },
+    {
+        "name": "distance",
+        "title": "Distance",
+        "summary": "exact distances of a mesh or of oriented points, on sparse feature grids; fast, robust, closes holes",
+    },
+    {
+        "name": "fourier",
+        "title": "Fourier features",
+        "summary": "sharp occupancy from random sines; may leave specks off the surface, and the value is no distance",
+    },
+    {
+        "name": "hash",
+        "title": "Hash grid",
+        "summary": "exact distances on hashed grids: fast and detailed, as rough as its cells; for meshes",
+    },
+    {
+        "name": "hotspot",
+        "title": "HotSpot",
+        "summary": "a distance that is right far away, from points without normals; holes and handles come out well",
+    },
+    {
+        "name": "igr",
+        "title": "IGR",
+        "summary": "smooth surface through points, with or without normals; closes holes, slow on fine detail",
+    },
+    {
+        "name": "igr_unsquared",
+        "title": "IGR (unsquared)",
+        "summary": "as IGR with | ‖∇f‖ - 1 | and equal weights: a straighter distance, rougher steps",
+    },
+    {"name": "imnet", "title": "IM-NET", "summary": "occupancy by weighted squares; the value is no distance"},
+    {
+        "name": "lightsal",
+        "title": "LightSAL",
+        "summary": "SALD's loss on a few ten thousand parameters instead of 1.8 million: small files, little detail",
+    },
+    {
+        "name": "lipschitz",
+        "title": "1-Lipschitz",
+        "summary": "a certified lower bound of the distance, safe for ray casting and empty-space search; rounds detail",
+    },
+    {
+        "name": "neural_pull",
+        "title": "Neural-Pull",
+        "summary": "distances from points without normals by pulling space onto them; the sign comes from the first sphere",
+    },
+    {
+        "name": "occupancy",
+        "title": "Occupancy",
+        "summary": "learns only inside and outside; the value is no distance, so offsets and ray casts are rough",
+    },
+    {
+        "name": "regression",
+        "title": "Regression",
+        "summary": "regression of exact distances by a plain MLP; smooth, the recipe of shape spaces",
+    },
+    {
+        "name": "sal",
+        "title": "SAL",
+        "summary": "needs neither normals nor a side: regression of unsigned distances that finds the sign itself; rounds detail",
+    },
+    {
+        "name": "sal_l0",
+        "title": "SAL (L⁰)",
+        "summary": "as SAL, but told only where the points are; flat away from the surface, so the value is no distance",
+    },
+    {
+        "name": "sald",
+        "title": "SALD",
+        "summary": "as SAL, and the slopes too: sharper, still without normals or a side",
+    },
+    {
+        "name": "singular_hessian",
+        "title": "Singular Hessian",
+        "summary": "faithful surfaces of points without normals, thin walls too; the distance is poor far away",
+    },
+    {
+        "name": "siren",
+        "title": "SIREN",
+        "summary": "sharp detail from points, better with normals; may leave stray sheets where there are no points",
+    },
+    {
+        "name": "sobolev",
+        "title": "Sobolev",
+        "summary": "regression of exact distances and their slopes: a true distance far from the surface, too",
+    },
+    {"name": "steik", "title": "StEik", "summary": "as DiGS, steadier and finer; without normals"},
+    {
+        "name": "tv",
+        "title": "Total variation",
+        "summary": "a distance that is sharp at the medial axis, for skeletons; needs normals",
+    },
+    {
+        "name": "viscoreg",
+        "title": "ViscoReg",
+        "summary": "as DiGS, with a viscosity that fades instead of a divergence; without normals",
+    },
 )
 _PRESETS = (
     {"name": "draft", "title": "Draft", "resolution": 256},

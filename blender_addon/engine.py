@@ -229,7 +229,7 @@ READY: dict[str, Any] = {
     "python": "fake",
     "torch": "0",
     "devices": [{"id": "cpu", "name": "CPU"}],
-    "recipes": [{"name": "igr", "title": "IGR", "source": "", "summary": "", "needs_normals": False}],
+    "recipes": [{"name": "igr", "title": "IGR", "source": "", "summary": "", "needs": ""}],
     "presets": [{"name": "draft", "title": "Draft", "steps": 10, "resolution": 64}],
 }
 

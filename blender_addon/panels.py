@@ -25,6 +25,7 @@ _VERBS = {
     "interpolate": "Meshing",
     "project": "Following",
     "complete": "Completing",
+    "compare_with": "Comparing",
 }
 
 
@@ -76,6 +77,7 @@ class SDF_PT_fit(SdfPanel, bpy.types.Panel):
         row.scale_y = 1.5
         row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
         layout.prop(settings, "hide_source", text="Hide Source")
+        layout.operator_menu_enum("sdf.compare_with", "method", text="Compare With", icon="MOD_REMESH")
         draw_jobs(layout, lambda kind: kind not in spaces.KINDS)
         draw_notice(layout, letters(context), lambda kind: kind not in spaces.KINDS)
 
@@ -235,6 +237,7 @@ def _draw_figures(layout: Layout, result: Any) -> None:
         ("Vertices", f"{len(result.data.vertices):,}"),
         ("Chamfer", sizes.length(metrics["chamfer"], scene) if metrics.get("chamfer") is not None else ""),
         ("Hausdorff", sizes.length(metrics["hausdorff"], scene) if metrics.get("hausdorff") is not None else ""),
+        ("Right Side", _share((report.get("distance") or {}).get("sign_agreement"))),
         ("Watertight", {True: "yes", False: "no"}.get(report.get("result", {}).get("watertight"), "")),
         ("Offset", sizes.length(level, scene) if level else ""),
         ("Recipe", _how(report)),
@@ -250,6 +253,10 @@ def _draw_figures(layout: Layout, result: Any) -> None:
         wrapped(box, line, "ERROR", letters(bpy.context))
 
 
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%} of its box"
+
+
 def _how(report: dict[str, Any]) -> str:
     parts = [report.get("recipe", ""), report.get("preset", "")]
     return ", ".join(part for part in parts if part)
@@ -262,6 +269,7 @@ def _object_menu(self: Any, _context: Context) -> None:
     self.layout.separator()
     self.layout.operator_context = "INVOKE_DEFAULT"
     self.layout.operator("sdf.fit", icon="MESH_ICOSPHERE")
+    self.layout.operator_menu_enum("sdf.compare_with", "method", icon="MOD_REMESH")
 
 
 # --- preferences -------------------------------------------------------------------------------------------------

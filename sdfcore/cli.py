@@ -120,16 +120,24 @@ def _cell(value: Any) -> str:
 
 @commands.command()
 def recipes() -> None:
-    """List the recipes and presets."""
+    """List the recipes, the classical methods to compare with, and the presets."""
+    from .peers import PEERS
     from .presets import PRESETS
     from .recipes import RECIPES
 
     for recipe in RECIPES.values():
-        needs = "; points need normals" if recipe.needs_normals else ""
-        click.echo(f"{recipe.name:<12}{recipe.title}: {recipe.summary}{needs}\n{'':<12}{recipe.source}")
+        _entry(recipe.name, f"{recipe.title}: {recipe.summary}", recipe.source, f"Learns from {recipe.needs}.")
+    click.echo("\nTo compare with, as --recipe of 'sdfcore fit':")
+    for peer in PEERS.values():
+        _entry(peer.name, f"{peer.title}: {peer.summary}", peer.source, "Needs points with normals.")
     click.echo()
     for preset in PRESETS.values():
-        click.echo(f"{preset.name:<12}{preset.title}: {preset.steps} steps, resolution {preset.resolution}")
+        _entry(preset.name, f"{preset.title}: {preset.steps} steps, resolution {preset.resolution}")
+
+
+def _entry(name: str, *lines: str) -> None:
+    for number, line in enumerate(lines):
+        click.echo(f"{'' if number else name:<18}{line}")
 
 
 @commands.command()

@@ -60,6 +60,13 @@ class FitCommand:
 
     def run(self) -> None:
         self._check()
+        from .peers import PEERS
+
+        if self.recipe in PEERS:
+            from .command_peer import run_peer
+
+            run_peer(self)
+            return
         from . import reading
         from .fitting import Fit
 
@@ -134,6 +141,7 @@ class FitCommand:
     def _account(self, fit: Fit, sdf: NeuralSDF, mesh: Mesh, stages: Stopwatch, resolution: int, stopped: bool) -> None:
         """Measures and writes the report and the pictures."""
         from . import metrics
+        from .field_error import distance_statistics
         from .report import build_report, gradient_statistics, write_json
 
         stages.enter("measuring")
@@ -141,6 +149,7 @@ class FitCommand:
         samples = 100_000 if self.seconds is None else 30_000
         comparison = metrics.compare(mesh, fit.source, samples=samples) if self.level == 0.0 else None
         gradient = gradient_statistics(sdf, seed=self.seed)
+        distance = distance_statistics(fit, sdf, samples=samples // 5, seed=self.seed)
 
         def report(seconds: Mapping[str, float]) -> dict[str, Any]:
             return build_report(
@@ -149,6 +158,7 @@ class FitCommand:
                 seconds=seconds,
                 comparison=comparison,
                 gradient=gradient,
+                distance=distance,
                 level=self.level,
                 resolution=resolution,
                 stopped=stopped,

@@ -5,7 +5,7 @@ A field takes points and gives one value each. Whatever consumes a field takes t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -70,8 +70,40 @@ def value_and_gradient(of: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     return value, gradient
 
 
+def second_derivatives(
+    of: Field, points: Tensor, directions: Tensor, pairs: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), and second ones (P, N) along pairs of those.
+
+    The pair (i, j) gives vᵢᵀ H vⱼ. A network with ``second`` pushes all of them forward at once; others go through
+    autograd, a backward pass for every direction that stands on the left of a pair.
+    """
+    own = getattr(of, "second", None)
+    if own is not None:
+        value, firsts, seconds = own(points, directions, pairs)
+        return value, firsts, seconds
+    with torch.enable_grad():
+        x = points.detach().requires_grad_(True)
+        value, gradient = value_and_gradient(of, x)
+        firsts = (gradient * directions).sum(dim=-1)
+        again = lambda i: torch.autograd.grad(  # of a piecewise linear field there is nothing to differentiate
+            firsts[i].sum(), x, create_graph=True, allow_unused=True, materialize_grads=True
+        )[0]
+        slopes = {i: again(i) for i in {i for i, _ in pairs}}
+        seconds = torch.stack([(slopes[i] * directions[j]).sum(dim=-1) for i, j in pairs])
+    return value, firsts, seconds
+
+
+_DIAGONAL = ((0, 0), (1, 1), (2, 2))
+_UPPER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+_SYMMETRIC = [0, 3, 4, 3, 1, 5, 4, 5, 2]  # where the entries of H stand in _UPPER, row after row
+
+
 class Jet:
-    """Value and derivatives of a field at points (N, 3), each computed on first use: a term pays for what it reads."""
+    """Value and derivatives of a field at points (N, 3), each computed on first use: a term pays for what it reads.
+
+    What asks for second derivatives first gets value and gradient with them for nothing.
+    """
 
     def __init__(self, of: Field, points: Tensor) -> None:
         self.field = of
@@ -104,16 +136,37 @@ class Jet:
         self.__dict__.setdefault("value", value)
         return derivatives[0]
 
+    @property
+    def _axes(self) -> Tensor:
+        x = self.points
+        return torch.eye(3, dtype=x.dtype, device=x.device)[:, None, :].expand(3, *x.shape)
+
+    def _seconds(self, directions: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """(P, N) of directions whose first three are the axes."""
+        value, firsts, seconds = second_derivatives(self.field, self.points, directions, pairs)
+        self.__dict__.setdefault("_both", (value, firsts[:3].T))
+        self.__dict__.setdefault("value", value)
+        return seconds
+
     @cached_property
     def laplacian(self) -> Tensor:
-        """(N,) sum of the second derivatives, through autograd."""
-        with torch.enable_grad():
-            x = self.points.detach().requires_grad_(True)
-            _, gradient = value_and_gradient(self.field, x)
-            seconds = [
-                torch.autograd.grad(gradient[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(x.shape[1])
-            ]
-        return torch.stack(seconds).sum(dim=0)
+        """(N,) sum of the second derivatives along the axes."""
+        if "hessian" in self.__dict__:
+            return self.hessian.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return self._seconds(self._axes, _DIAGONAL).sum(dim=0)
+
+    @cached_property
+    def hessian(self) -> Tensor:
+        """(N, 3, 3) second derivatives."""
+        return self._seconds(self._axes, _UPPER)[_SYMMETRIC].T.reshape(-1, 3, 3)
+
+    def hessian_times(self, directions: Tensor) -> Tensor:
+        """(N, 3) H v for ``directions`` v (N, 3): the gradient's change along them."""
+        return self._seconds(torch.cat([self._axes, directions[None]]), ((0, 3), (1, 3), (2, 3))).T
+
+    def curvature_along(self, directions: Tensor) -> Tensor:
+        """(N,) vᵀ H v for ``directions`` v (N, 3): the second derivative along them."""
+        return second_derivatives(self.field, self.points, directions[None], ((0, 0),))[2][0]
 
 
 @dataclass(eq=False)

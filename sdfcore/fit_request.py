@@ -153,6 +153,7 @@ def finish(
 ) -> Answer:
     """Mesh, measures and report of a trained fit."""
     from . import storage
+    from .field_error import distance_statistics
     from .report import build_report, gradient_statistics
 
     sdf = training.sdf
@@ -166,8 +167,10 @@ def finish(
     samples = _samples(options.seconds, clock.total)
     found = Measured.of(mesh, training.source, options.level, control, samples)
     gradient: dict[str, Any] | None = None
-    with found.attempt("the statistics of the gradient"):
+    distance: dict[str, Any] | None = None
+    with found.attempt("the statistics of the field"):
         gradient = gradient_statistics(sdf, samples=samples // 5, seed=options.seed)
+        distance = distance_statistics(training, sdf, samples=samples // 20, seed=options.seed)
     found.extras["model"] = np.frombuffer(storage.to_bytes(sdf), np.uint8)  # now knows its smallest part
     report = build_report(
         training,
@@ -175,6 +178,7 @@ def finish(
         seconds=clock.finish(),
         comparison=found.comparison,
         gradient=gradient,
+        distance=distance,
         level=options.level,
         resolution=resolution,
         stopped=stopped,

@@ -72,6 +72,18 @@ def remembered(history: dict[str, list[float]], progress: Progress) -> dict[str,
     return history
 
 
+@torch.no_grad()
+def turn_outward(network: nn.Module) -> None:
+    """Turn f into -f, in place, if most of the unit box's border is inside."""
+    points = torch.rand((4096, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    points = points / points.abs().amax(dim=1, keepdim=True)
+    last = network.last
+    assert isinstance(last, nn.Linear)
+    if float(network(points.to(last.weight)).sign().mean()) < 0:
+        last.weight.neg_()
+        last.bias.neg_()
+
+
 class Fit:
     """A fit in progress: iterating does the work, one :class:`Progress` a step; break off to stop.
 
@@ -144,8 +156,11 @@ class Fit:
     @cached_property
     def evidence(self) -> Evidence:
         """The surface in the unit box: of a mesh, what bounds its solid; a signed distance if the recipe needs one."""
-        needs_distance = RECIPES[self.plan.recipe].needs_distance
-        prepared = prepare(self.source, self.cloud, self.frame, needs_distance=needs_distance)
+        recipe = RECIPES[self.plan.recipe]
+        prepared = prepare(
+            self.source, self.cloud, self.frame,
+            needs_distance=recipe.needs_distance, needs_normals=recipe.needs_normals,
+        )  # fmt: skip
         if prepared.note:
             self.plan = replace(self.plan, reason=f"{self.plan.reason} {prepared.note}")
         return prepared.evidence
@@ -185,7 +200,7 @@ class Fit:
             seconds = max(seconds - (self._descending - self.began), 1e-6)
         budget = Budget(self._budget_steps, seconds, self._descending)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
-        losses = lambda progress: objective(At.of(network, sampler.batch()), progress)
+        losses = lambda progress: objective(At.of(network, sampler.batch(), progress), progress)
         thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
         rate, usual = self.plan.size.rate, self.plan.size.steps
@@ -222,6 +237,8 @@ class Fit:
                 return self.start
             raise InputError("The fit has not taken a step yet.", "Give it more time.")
         network = self._average.result().eval()
+        if RECIPES[self.plan.recipe].any_sign:
+            turn_outward(network)
         box = Box.around(self.evidence.points.astype(np.float64))
         return NeuralSDF(network, self.frame, box, self._info())
 

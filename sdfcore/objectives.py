@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,15 +16,31 @@ from .sampling import Batch
 
 @dataclass(frozen=True)
 class At:
-    """The field of this step at the points of one batch: ``surface`` on the data, ``space`` round it."""
+    """The field of this step at the points of one batch: ``surface`` on the data, ``space`` round it.
+
+    ``progress`` is the share of the budget that is used, for terms that change on the way.
+    """
 
     surface: Jet
     space: Jet
     batch: Batch
+    progress: float = 1.0
 
     @classmethod
-    def of(cls, field: Field, batch: Batch) -> At:
-        return cls(Jet(field, batch.surface), Jet(field, batch.space), batch)
+    def of(cls, field: Field, batch: Batch, progress: float = 1.0) -> At:
+        return cls(Jet(field, batch.surface), Jet(field, batch.space), batch, progress)
+
+    @cached_property
+    def near(self) -> Jet:
+        """At points near the surface, apart from those in all of space."""
+        return Jet(self.space.field, self.batch.known_near)
+
+    @property
+    def unsigned(self) -> tuple[Tensor, Tensor]:
+        """(M,) distance of the points in space to the surface, and its gradient (M, 3)."""
+        away = self.batch.space - self.batch.known_feet
+        length = away.norm(dim=-1)
+        return length, away / length.clamp(min=1e-9)[:, None]
 
 
 Term = Callable[[At], Tensor]
@@ -47,6 +65,12 @@ class Objective:
     def without(self, *names: str) -> Objective:
         """The same with some terms left out."""
         return Objective({name: pair for name, pair in self.terms.items() if name not in names})
+
+
+def schedule(*knots: tuple[float, float]) -> Callable[[float], float]:
+    """A weight that goes straight from knot to knot, each (progress, weight), and stays at the first and the last."""
+    at, weights = zip(*knots, strict=True)
+    return lambda progress: float(np.interp(progress, at, weights))
 
 
 def manifold(at: At) -> Tensor:

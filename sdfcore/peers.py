@@ -1,17 +1,30 @@
-"""Methods of others that reconstruct a surface from points, to be measured against. None is needed to fit.
+"""Classical methods that reconstruct a surface from points, to be compared with and measured against.
 
-They come with the ``benchmark`` extra: pymeshlab (GPL-3.0) for screened Poisson.
+None is needed to fit. All but Hoppe's come with the ``benchmark`` extra, in pymeshlab (GPL-3.0).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .errors import InputError, NoNormalsError
-from .geometry import Mesh, PointCloud
+from .geometry import Array, Box, Mesh, PointCloud
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A method of others: for people its name, source and use; ``run`` makes a mesh of points."""
+
+    name: str
+    title: str
+    source: str
+    summary: str
+    run: Callable[..., Mesh]
 
 
 def screened_poisson(cloud: PointCloud, *, depth: int = 8, threads: int = 1, **settings: Any) -> Mesh:
@@ -25,29 +38,125 @@ def screened_poisson(cloud: PointCloud, *, depth: int = 8, threads: int = 1, **s
     Raises:
         NoNormalsError: the points have no normals. InputError: pymeshlab is not installed, or finds no surface.
     """
-    try:
-        import pymeshlab
-    except ImportError as error:
-        hint = "Install the benchmark extra: pip install 'sdfcore[benchmark]'."
-        raise InputError("Screened Poisson needs pymeshlab, which is not installed.", hint) from error
-    if cloud.normals is None:
-        raise NoNormalsError("Screened Poisson needs normals and the points have none.", "Estimate normals first.")
-    centre = cloud.points.mean(axis=0, dtype=np.float64)  # its coordinates are float32 inside
-    places = cloud.points.astype(np.float64) - centre
-    try:
-        meshes = pymeshlab.MeshSet()
-        meshes.add_mesh(pymeshlab.Mesh(vertex_matrix=places, v_normals_matrix=cloud.normals.astype(np.float64)))
-        meshes.generate_surface_reconstruction_screened_poisson(depth=depth, threads=threads, **settings)
-        result = meshes.current_mesh()
-        vertices, faces = result.vertex_matrix() + centre, result.face_matrix()
-    except pymeshlab.PyMeshLabException as error:
-        raise InputError(
-            f"Screened Poisson failed ({error}).", "Check the points, their normals and the settings."
-        ) from error
-    return Mesh(vertices, faces)
+    settings = {"depth": depth, "threads": threads, **settings}
+    return _by_meshlab("Screened Poisson", "generate_surface_reconstruction_screened_poisson", cloud, settings)
 
 
-PEERS: dict[str, Callable[..., Mesh]] = {"poisson": screened_poisson}
+def apss(cloud: PointCloud, *, resolution: int = 200, filterscale: float = 2.0, **settings: Any) -> Mesh:
+    """Algebraic point set surfaces (Guennebaud and Gross 2007), marched on a grid; open where there are no points.
+
+    Args:
+        resolution: cells along the longest side. filterscale: the spheres' reach, in spacings.
+        settings: of pymeshlab's ``generate_marching_cubes_apss``.
+    Raises:
+        As :func:`screened_poisson`.
+    """
+    settings = {"resolution": resolution, "filterscale": filterscale, **settings}
+    return _by_meshlab("APSS", "generate_marching_cubes_apss", cloud, settings)
+
+
+def rimls(cloud: PointCloud, *, resolution: int = 200, filterscale: float = 2.0, **settings: Any) -> Mesh:
+    """Robust implicit moving least squares (Öztireli, Guennebaud and Gross 2009); keeps edges; open where no points are.
+
+    Args:
+        resolution, filterscale: as :func:`apss`. settings: of pymeshlab's ``generate_marching_cubes_rimls``.
+    Raises:
+        As :func:`screened_poisson`.
+    """
+    settings = {"resolution": resolution, "filterscale": filterscale, **settings}
+    return _by_meshlab("RIMLS", "generate_marching_cubes_rimls", cloud, settings)
+
+
+def ball_pivoting(cloud: PointCloud, **settings: Any) -> Mesh:
+    """Ball pivoting (Bernardini et al. 1999): triangles between the points themselves, holes where they are sparse.
+
+    Args:
+        settings: of pymeshlab's ``generate_surface_reconstruction_ball_pivoting``.
+    Raises:
+        As :func:`screened_poisson`.
+    """
+    return _by_meshlab("Ball pivoting", "generate_surface_reconstruction_ball_pivoting", cloud, settings)
+
+
+def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
+    """Distances to the nearest point's tangent plane, marched (Hoppe, DeRose, Duchamp, McDonald, Stuetzle 1992).
+
+    Where the nearest point's plane is met farther from the point than two spacings there is no surface (sec. 3.4).
+
+    Args:
+        resolution: cells along the longest side.
+    Raises:
+        NoNormalsError: the points have no normals. NoSurfaceError: none was found.
+    """
+    import torch
+
+    from .extraction import extract
+    from .sampling import Evidence
+
+    normals = _normals(cloud, "Hoppe's method")
+    points, tree = cloud.points.astype(np.float64), cKDTree(cloud.points)
+    reach = 2 * Evidence(cloud.points, None, None).spacing
+    box = Box.around(points)
+    grown = Box(box.lower - 0.05 * box.diagonal, box.upper + 0.05 * box.diagonal)
+
+    def nearest(queries: Array) -> tuple[Array, Array]:
+        _, near = tree.query(queries, workers=-1)
+        return points[near], normals[near]
+
+    def field(queries: torch.Tensor) -> torch.Tensor:
+        q = queries.numpy().astype(np.float64)
+        at, along = nearest(q)
+        return torch.from_numpy(np.einsum("ni,ni->n", q - at, along).astype(np.float32))
+
+    whole = extract(field, grown, resolution=resolution, refine=0)
+    at, along = nearest(whole.vertices)
+    apart = whole.vertices - at
+    flat = apart - np.einsum("ni,ni->n", apart, along)[:, None] * along
+    cell = float(grown.size.max()) / resolution
+    seen = np.linalg.norm(flat, axis=1) < reach + cell
+    return Mesh(whole.vertices, whole.faces[seen[whole.faces].all(axis=1)])
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "poisson",
+            "Screened Poisson",
+            "Kazhdan, Hoppe: Screened Poisson Surface Reconstruction, TOG 2013",
+            "exact and fast on clean, dense, oriented points; closes holes with bubbles",
+            screened_poisson,
+        ),
+        Peer(
+            "hoppe",
+            "Tangent planes",
+            "Hoppe, DeRose, Duchamp, McDonald, Stuetzle: Surface Reconstruction from Unorganized Points, SIGGRAPH 1992",
+            "distances to tangent planes: the first of them all, rough and open",
+            hoppe,
+        ),
+        Peer(
+            "apss",
+            "APSS",
+            "Guennebaud, Gross: Algebraic Point Set Surfaces, SIGGRAPH 2007",
+            "spheres through the neighbours: smooth, steady where points are sparse, open where there are none",
+            apss,
+        ),
+        Peer(
+            "rimls",
+            "RIMLS",
+            "Öztireli, Guennebaud, Gross: Feature Preserving Point Set Surfaces, Eurographics 2009",
+            "robust moving least squares: keeps edges and bears outliers, open where there are no points",
+            rimls,
+        ),
+        Peer(
+            "ball_pivoting",
+            "Ball pivoting",
+            "Bernardini, Mittleman, Rushmeier, Silva, Taubin: The Ball-Pivoting Algorithm, TVCG 1999",
+            "triangles between the points themselves, noise and all",
+            ball_pivoting,
+        ),
+    )
+}
 
 
 def reconstruct(name: str, cloud: PointCloud, **settings: Any) -> Mesh:
@@ -58,4 +167,30 @@ def reconstruct(name: str, cloud: PointCloud, **settings: Any) -> Mesh:
     """
     if name not in PEERS:
         raise InputError(f"There is no method {name!r} to compare with.", f"Known are {', '.join(PEERS)}.")
-    return PEERS[name](cloud, **settings)
+    return PEERS[name].run(cloud, **settings)
+
+
+def _normals(cloud: PointCloud, title: str) -> Array:
+    if cloud.normals is None:
+        raise NoNormalsError(f"{title} needs normals and the points have none.", "Estimate normals first.")
+    return cloud.normals.astype(np.float64)
+
+
+def _by_meshlab(title: str, method: str, cloud: PointCloud, settings: dict[str, Any]) -> Mesh:
+    try:
+        import pymeshlab
+    except ImportError as error:
+        hint = "Install the benchmark extra: pip install 'sdfcore[benchmark]'."
+        raise InputError(f"{title} needs pymeshlab, which is not installed.", hint) from error
+    normals = _normals(cloud, title)
+    centre = cloud.points.mean(axis=0, dtype=np.float64)  # its coordinates are float32 inside
+    places = cloud.points.astype(np.float64) - centre
+    try:
+        meshes = pymeshlab.MeshSet()
+        meshes.add_mesh(pymeshlab.Mesh(vertex_matrix=places, v_normals_matrix=normals))
+        getattr(meshes, method)(**settings)
+        result = meshes.current_mesh()
+        vertices, faces = result.vertex_matrix() + centre, result.face_matrix()
+    except pymeshlab.PyMeshLabException as error:
+        raise InputError(f"{title} failed ({error}).", "Check the points, their normals and the settings.") from error
+    return Mesh(vertices, faces)

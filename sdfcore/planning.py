@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .errors import InputError, NoNormalsError
+from .errors import InputError
 from .geometry import Mesh, PointCloud
 from .presets import PRESETS
 from .recipe import Recipe, Size
@@ -19,6 +19,7 @@ Source = Mesh | PointCloud
 CLEAR = 0.9  # from this share of samples with a clear winding number on, a dirty mesh's sign is trusted
 STEPS_PER_SECOND = 20.0  # foreseen under a budget of seconds alone
 FEWEST_POINTS = 20  # fewer say nothing of a surface
+FEWEST_TO_ORIENT = 500  # points without normals; of fewer their planes are guesses
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,14 @@ def input_kind(source: Source) -> tuple[str, Diagnosis | None]:
 def choose(source: Source) -> tuple[str, str]:
     """The recipe for ``source`` and the reason for it, in one sentence."""
     kind, found = input_kind(source)
-    return _chosen(kind, found)
+    return _chosen(source, kind, found)
 
 
-def _chosen(kind: str, found: Diagnosis | None) -> tuple[str, str]:
+def _chosen(source: Source, kind: str, found: Diagnosis | None) -> tuple[str, str]:
+    if isinstance(source, PointCloud) and kind == "unoriented points" and len(source) < FEWEST_TO_ORIENT:
+        return "igr", "The points are few and have no normals, so inside and outside must be found: IGR does that."
     if kind == "unoriented points":
-        return "igr", "The points have no normals, so inside and outside must be found: IGR does that."
+        return "distance", "The points have no normals, but the sides of a surface can be told by winding numbers."
     if kind == "oriented points":
         return "distance", "The points have normals, which give signed distances by winding number."
     if kind == "clean mesh" or found is None:
@@ -124,18 +127,13 @@ def plan(
 
     A time budget without a step budget lets the steps run as far as the time goes.
     Raises:
-        InputError: unknown names, too few points, numbers out of range. NoNormalsError: the recipe needs normals.
+        InputError: unknown names, too few points, numbers out of range.
     """
     _check(source, recipe, preset)
     _check_numbers(steps, seconds, resolution, seed)
     kind, found = input_kind(source)
-    name, reason = _chosen(kind, found) if recipe == "auto" else (recipe, "You chose it.")
+    name, reason = _chosen(source, kind, found) if recipe == "auto" else (recipe, "You chose it.")
     chosen = RECIPES[name]
-    if chosen.needs_normals and kind == "unoriented points":
-        fit_without = ", ".join(r.name for r in RECIPES.values() if not r.needs_normals)
-        raise NoNormalsError(
-            f"{chosen.title} needs normals and the points have none.", f"Choose one of: {fit_without}."
-        )
     size = chosen.sizes[preset]
     if seconds is not None and steps is None:  # what is prepared is in proportion to the steps that can be taken
         size = replace(size, steps=int(np.clip(STEPS_PER_SECOND * seconds, 1, size.steps)))

@@ -28,7 +28,7 @@ _ACCENT = "#0f6fc6"
 _POINTS = "#f2a900"
 _LINES = ("#0f6fc6", "#e4572e", "#17a398", "#8e5bd0", "#d99a00", "#c2417c", "#6b7a90")
 # Inside warm, outside cool, white at the surface; equally dark at equal distance.
-_FIELD = LinearSegmentedColormap.from_list(
+FIELD = LinearSegmentedColormap.from_list(
     "signed distance",
     ["#7f1d3a", "#c8475a", "#f0a08c", "#fbe3d6", "#ffffff", "#dcecf6", "#93c3de", "#3f86b5", "#164a74"],
 )
@@ -124,7 +124,7 @@ def cross_section(
     bands, spacing = _levels(values)
     # Each side takes the whole of its colours: insides are shallow, and would stay white on a common scale.
     norm = TwoSlopeNorm(0.0, bands[0], bands[-1])
-    fill = axes.contourf(horizontal, vertical, values, levels=bands, cmap=_FIELD, norm=norm, extend="both")
+    fill = axes.contourf(horizontal, vertical, values, levels=bands, cmap=FIELD, norm=norm, extend="both")
     others = bands[(bands != 0.0) & (bands > values.min()) & (bands < values.max())]
     lines = axes.contour(horizontal, vertical, values, levels=others, colors=INK, linewidths=0.5, linestyles="solid")
     lines.set_alpha(0.35)

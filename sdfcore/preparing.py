@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .geometry import Frame, Mesh, PointCloud
+from .orientation import oriented
 from .planning import Source, check_number
 from .sampling import Evidence
 from .solids import Survey, survey, survey_points
@@ -42,18 +43,26 @@ def cloud_of(source: Source, samples: int | None, seed: int) -> PointCloud:
     return points
 
 
-def prepare(source: Source, cloud: PointCloud, frame: Frame, *, needs_distance: bool) -> Prepared:
-    """``cloud`` of ``source`` in ``frame``: of a mesh, what bounds its solid; a signed distance if one is needed."""
-    points = frame.to_unit(cloud.points)
-    normals = cloud.normals
+def prepare(
+    source: Source, cloud: PointCloud, frame: Frame, *, needs_distance: bool, needs_normals: bool = False
+) -> Prepared:
+    """``cloud`` of ``source`` in ``frame``: of a mesh, what bounds its solid; a signed distance if one is needed.
+
+    Normals of points that look to different sides are turned; where there are none, they are estimated if needed.
+    """
+    note = ""
+    if not isinstance(source, Mesh) and (needs_normals or cloud.normals is not None):
+        cloud, note = oriented(cloud)
+    points, normals = frame.to_unit(cloud.points), cloud.normals
     if isinstance(source, Mesh):
         assert normals is not None  # samples of faces have normals
         unit = Mesh(frame.to_unit(source.vertices).astype(np.float64), source.faces)
         return _surveyed(frame, survey(unit, points, normals))
     if normals is None or not needs_distance:
-        return Prepared(frame, Evidence(points, normals, None))
-    return _surveyed(frame, survey_points(points, normals))
+        return Prepared(frame, Evidence(points, normals, None), note)
+    return _surveyed(frame, survey_points(points, normals), note)
 
 
-def _surveyed(frame: Frame, found: Survey) -> Prepared:
-    return Prepared(frame, Evidence(found.points, found.normals, found.oracle), found.note)
+def _surveyed(frame: Frame, found: Survey, note: str = "") -> Prepared:
+    evidence = Evidence(found.points, found.normals, found.oracle, found.closest)
+    return Prepared(frame, evidence, f"{note} {found.note}".strip())

@@ -30,7 +30,7 @@ class Recipe:
 
     Args:
         name, title, source, summary: for people; ``source`` names the paper.
-        needs_normals: refuses points without normals.
+        needs_normals: reads normals; those of points that have none are estimated.
         needs_distance: is taught by the signed distance of the mesh or of the oriented points.
         network: (evidence, size) → untrained network.
         sampler: (evidence, network, size, seed, device) → batches.
@@ -38,6 +38,7 @@ class Recipe:
         sizes: by preset name.
         normal_terms: names of the terms that read normals; left out where there are none.
         clip: largest norm of the gradient of the loss, or ``None``.
+        any_sign: nothing in it tells inside from outside, so the field is turned, if need be, once it is fitted.
     """
 
     name: str
@@ -52,3 +53,13 @@ class Recipe:
     needs_distance: bool = False
     normal_terms: tuple[str, ...] = ()
     clip: float | None = None
+    any_sign: bool = False
+
+    @property
+    def needs(self) -> str:
+        """What it learns from, for people; of points without normals, normals are estimated first if need be."""
+        if self.needs_distance:
+            return "signed distances, of a mesh or of points with normals"
+        if self.needs_normals:
+            return "points with normals"
+        return "points, better with normals" if self.normal_terms else "points"

@@ -42,6 +42,7 @@ def build_report(
     seconds: Mapping[str, float],
     comparison: Comparison | None = None,
     gradient: Mapping[str, Any] | None = None,
+    distance: Mapping[str, Any] | None = None,
     level: float = 0.0,
     resolution: int | None = None,
     stopped: bool = False,
@@ -54,6 +55,7 @@ def build_report(
         seconds: wall time by stage, e.g. ``{"reading": 0.2, "fitting": 9.8, "extracting": 1.1, "total": 12.0}``.
         comparison: the mesh against its source; ``None`` where it was not measured.
         gradient: of :func:`gradient_statistics`; ``None`` where it was not measured.
+        distance: of :func:`sdfcore.field_error.distance_statistics`; ``None`` where there is nothing to compare with.
         level: extracted level, world units.
         resolution: cells along the box's longest side; the plan's where ``None``.
         stopped: the fit ended before its budget, by the user.
@@ -79,6 +81,7 @@ def build_report(
             "history": fit.history,
             "metrics": None if comparison is None else comparison.as_dict(),
             "gradient": gradient,
+            "distance": distance,
             "versions": versions(),
         }
     )

@@ -38,7 +38,7 @@ def capabilities() -> dict[str, Any]:
     from .recipes import RECIPES
 
     recipes = [
-        {name: getattr(recipe, name) for name in ("name", "title", "source", "summary", "needs_normals")}
+        {name: getattr(recipe, name) for name in ("name", "title", "source", "summary", "needs")}
         for recipe in RECIPES.values()
     ]
     presets = [

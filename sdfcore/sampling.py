@@ -24,11 +24,29 @@ class Evidence:
     Args:
         points: (N, 3) float32; normals: (N, 3) float32 outward, or ``None``.
         oracle: (M, 3) → (M,) signed distance, negative inside, or ``None``.
+        closest: (M, 3) → (M, 3) nearest points of the surface itself, where there is more than points.
     """
 
     points: Array
     normals: Array | None
     oracle: Oracle | None
+    closest: Oracle | None = None
+
+    def feet(self, queries: Array) -> Array:
+        """(M, 3) float32: where the surface is nearest to each of ``queries`` (M, 3).
+
+        Of points that is the nearest of them, far away; within two spacings its tangent plane, whichever way its normal
+        looks, if it has one.
+        """
+        if self.closest is not None:
+            return np.asarray(self.closest(queries), dtype=np.float32)
+        gap, near = cKDTree(self.points).query(queries, workers=-1)
+        found = self.points[near]
+        if self.normals is not None:
+            normals = self.normals[near]
+            height = np.einsum("ni,ni->n", queries - found, normals)[:, None]
+            found = np.where((gap < 2 * self.spacing)[:, None], queries - height * normals, found)
+        return np.asarray(found, dtype=np.float32)
 
     @cached_property
     def spacing(self) -> float:
@@ -77,6 +95,22 @@ class Batch:
     normals: Tensor | None = None
     directions: Tensor | None = None
     distances: Tensor | None = None
+    feet: Tensor | None = None
+    near: Tensor | None = None
+
+    @property
+    def known_feet(self) -> Tensor:
+        """(M, 3) where the surface is nearest to the points in space."""
+        if self.feet is None:
+            raise ValueError("this sampler knows no nearest points")
+        return self.feet
+
+    @property
+    def known_near(self) -> Tensor:
+        """(N, 3) points near the surface, beside those in all of space."""
+        if self.near is None:
+            raise ValueError("this sampler draws no points near the surface apart")
+        return self.near
 
     @property
     def known_normals(self) -> Tensor:
@@ -121,7 +155,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
     surface, space = rows("surface"), rows("space")
     assert surface is not None  # every batch has these two
     assert space is not None
-    return Batch(surface, space, rows("normals"), rows("directions"), rows("distances"))
+    others = ("normals", "directions", "distances", "feet", "near")
+    return Batch(surface, space, *(rows(name) for name in others))
 
 
 class _Drawing:
@@ -183,15 +218,90 @@ class NearAndUniform(_Drawn):
 
 
 class HalfUniform(_Drawn):
-    """SIREN's batches: half on the surface, half uniform in the box. Source: Sitzmann et al. 2020, supplement 3."""
+    """SIREN's batches: half on the surface, half uniform in the box. Source: Sitzmann et al. 2020, supplement 3.
 
-    def __init__(self, evidence: Evidence, count: int, seed: int, device: torch.device, *, half: float = 1.0) -> None:
+    Args:
+        near: as many more points near the surface, apart: moved by a Gaussian of the 50th neighbour's distance.
+        wide: share of the uniform points that is drawn from a Gaussian of deviation ½ instead (HotSpot).
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        count: int,
+        seed: int,
+        device: torch.device,
+        *,
+        half: float = 1.0,
+        near: bool = False,
+        wide: float = 0.0,
+    ) -> None:
         self.drawing = _Drawing(evidence, seed, device)
-        self.count, self.half = count, half
+        self.count, self.half, self.wide = count, half, round(wide * count)
+        self.sigma = tensor(evidence.neighbour_distance(50), device) if near else None
 
     def batch(self) -> Batch:
-        points, normals, _ = self.drawing.surface(self.count)
-        return Batch(points, self.drawing.uniform(self.count, self.half), normals)
+        drawing, count = self.drawing, self.count
+        points, normals, rows = drawing.surface(count)
+        space = drawing.uniform(count - self.wide, self.half)
+        if self.wide:
+            space = torch.cat([space, 0.5 * drawing.gauss(self.wide, 3)])
+        near = None if self.sigma is None else points + drawing.gauss(count, 3) * self.sigma[rows, None]
+        return Batch(points, space, normals, near=near)
+
+
+class Footed(_Drawn):
+    """SAL's batches: surface points, and points round it of which the nearest point of the surface is known.
+
+    Source: Atzmon & Lipman 2020 (SAL), sec. 5 and their supplement: half of the points are moved off the surface by a
+    Gaussian of the 50th neighbour's distance, half by a wide one. All are made, and their feet found, beforehand.
+
+    Args:
+        wide: deviation of the wide Gaussian; published are 0.2 (families) and 1.0 (reconstruction).
+        uniform: share of the second half that is uniform in the box instead.
+        signed: ask the oracle for signed distances, too.
+        pool: number of points of each half.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        count: int,
+        seed: int,
+        device: torch.device,
+        *,
+        wide: float = 0.2,
+        uniform: float = 0.2,
+        signed: bool = False,
+        pool: int = 100_000,
+    ) -> None:
+        self.drawing, self.count = _Drawing(evidence, seed, device), count
+        rng = np.random.default_rng(seed)
+        rows = rng.integers(0, len(evidence.points), 2 * pool)
+        sigma = evidence.neighbour_distance(50)[rows[:pool], None]
+        near = evidence.points[rows[:pool]] + rng.normal(size=(pool, 3)) * sigma
+        away = evidence.points[rows[pool:]] + rng.normal(size=(pool, 3)) * wide
+        even = round(uniform * pool)
+        away[:even] = rng.uniform(-1.1, 1.1, (even, 3))
+        away = away[np.abs(away).max(axis=1) <= 1.5]
+        self.near, self.away = ([tensor(v, device) for v in _known(evidence, part, signed)] for part in (near, away))
+
+    def batch(self) -> Batch:
+        drawing, half = self.drawing, self.count // 2
+        points, normals, _ = drawing.surface(self.count)
+        a, b = drawing.rows(half, len(self.near[0])), drawing.rows(self.count - half, len(self.away[0]))
+        space, feet, *signed = (torch.cat([x[a], y[b]]) for x, y in zip(self.near, self.away, strict=True))
+        return Batch(points, space, normals, distances=signed[0] if signed else None, feet=feet)
+
+
+def _known(evidence: Evidence, points: Array, signed: bool) -> list[Array]:
+    """``points``, their feet, and their signed distances if those are asked for."""
+    found = [points, evidence.feet(points)]
+    if signed:
+        if evidence.oracle is None:
+            raise ValueError("signed distances need evidence with an oracle")
+        found.append(evidence.oracle(points))
+    return found
 
 
 class Labelled(_Drawn):

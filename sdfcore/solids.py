@@ -25,6 +25,7 @@ HALF_THICKNESS = 0.006  # given to sheets on either side, unit box
 class Survey:
     """Samples (N, 3) of the solid's surface with outward normals (N, 3), unit box, and the signed distance to it.
 
+    ``closest`` gives the nearest points of the triangles, where those are what bounds the solid.
     ``hidden`` and ``sheets`` are the shares of the samples found inside the solid, and on sheets that bound nothing;
     those were given a thickness of twice :data:`HALF_THICKNESS`.
     """
@@ -34,6 +35,7 @@ class Survey:
     oracle: Oracle
     hidden: float = 0.0
     sheets: float = 0.0
+    closest: Oracle | None = None
 
     @property
     def note(self) -> str:
@@ -66,7 +68,8 @@ def survey(mesh: Mesh, points: Array, normals: Array) -> Survey:
     hidden, sheets = float((front & back).mean()), float(sheet.mean())
     turned = np.where(front[:, None], -normals, normals)
     if hidden + sheets <= EXACT and skin.any():
-        return Survey(points[skin], turned[skin], _signed_by(distance, inside), hidden, sheets)
+        signed, closest = _signed_by(distance, inside), lambda queries: distance.closest(queries)[2]
+        return Survey(points[skin], turned[skin], signed, hidden, sheets, closest)
     if not sheet.any():
         return Survey(points[skin], turned[skin], PointDistance(points[skin], turned[skin], inside), hidden, sheets)
     thickened = _thickened(inside, points[sheet], normals[sheet])

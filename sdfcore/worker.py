@@ -218,12 +218,13 @@ def run(
 
 def main() -> NoReturn:
     threads.settle()
-    from . import fit_request, path_requests, requests, space_requests
+    from . import fit_request, path_requests, peer_request, requests, space_requests
 
     handlers = {
         "fit": fit_request.fit,
         "extract": requests.extract,
         "read": requests.read,
+        "compare_with": peer_request.compare_with,
         **space_requests.HANDLERS,
         **path_requests.HANDLERS,
     }

@@ -120,6 +120,8 @@ class FakeWorker:
             return [Message("done", request.job, {}, {k: v for k, v in named.items() if v is not None})]
         if request.kind == "extract":
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
+        if request.kind == "compare_with":
+            return [Message("done", request.job, {"report": REPORT}, answer_arrays(request))]
         if request.kind in ("learn", "describe", "decode", "interpolate", "project", "complete"):
             return self.answer_about_spaces(request)
         if request.kind == "cancel":

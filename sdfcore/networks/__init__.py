@@ -1,7 +1,8 @@
 """Networks f: (N, 3) in the unit box → (N,). Each has a ``kind`` and a JSON ``config`` that builds it again.
 
 ``pushforward(points, directions)`` gives value (N,) and derivatives (K, N) along directions (K, N, 3) in one forward
-pass (forward-mode differentiation), so a loss on gradients costs no second backward pass. Coded networks f(x, z), of
+pass (forward-mode differentiation), so a loss on gradients costs no second backward pass; smooth ones have ``second``,
+too, for second derivatives. Coded networks f(x, z), of
 shape spaces, take points (S, P, 3) and codes (S, L), and have ``at(code)``, a network of the first sort.
 """
 
@@ -15,12 +16,16 @@ from torch import nn
 from ..errors import StorageError
 from .coded import Coded, CodedMLP
 from .deepsdf import DeepSDF, DeepSDFDecoder
+from .fourier import FourierMLP
 from .grid import FeatureGrid
-from .layers import Sine, Softplus
+from .hashed import HashGrid
+from .layers import ReLU, Sine, Softplus
+from .lipschitz import Lipschitz
 from .mended import Mended
 from .mlp import MLP
 from .pointnet import PointNet
 from .siren import Siren
+from .sphere_siren import SphereSiren
 from .turned import Turned
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -30,6 +35,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "deepsdf": DeepSDF,
     "mended": Mended,
     "turned": Turned,
+    "sphere_siren": SphereSiren,
+    "lipschitz": Lipschitz,
+    "hash": HashGrid,
+    "fourier": FourierMLP,
 }
 #: Coded networks, of shape spaces.
 DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP, "deepsdf_decoder": DeepSDFDecoder}
@@ -46,11 +55,16 @@ __all__ = [
     "DeepSDF",
     "DeepSDFDecoder",
     "FeatureGrid",
+    "FourierMLP",
+    "HashGrid",
+    "Lipschitz",
     "Mended",
     "PointNet",
+    "ReLU",
     "Sine",
     "Siren",
     "Softplus",
+    "SphereSiren",
     "Turned",
     "build",
 ]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import linears
+from .layers import ReLU, linears
 
 
 class DeepSDF(nn.Module):
@@ -22,6 +22,7 @@ class DeepSDF(nn.Module):
         again: the layers, from 1, that read x once more behind what the layer before gives.
         norms: the hidden layers whose sums are normalised (Ba et al. 2016) before the ReLU.
         squashes: how many hyperbolic tangents the value goes through.
+        slope: of the ReLU below zero (a leaky one is what IM-NET is made of).
     Raises:
         ValueError: a layer is named that is none.
     """
@@ -29,12 +30,20 @@ class DeepSDF(nn.Module):
     kind: ClassVar[str] = "deepsdf"
 
     def __init__(
-        self, widths: Sequence[int], again: Sequence[int] = (), norms: Sequence[int] = (), squashes: int = 1
+        self,
+        widths: Sequence[int],
+        again: Sequence[int] = (),
+        norms: Sequence[int] = (),
+        squashes: int = 1,
+        slope: float = 0.0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
             "widths": list(widths), "again": list(again), "norms": list(norms), "squashes": squashes
         }  # fmt: skip
+        if slope:
+            self.config["slope"] = slope
+        self.activation = ReLU(slope)
         depth = len(widths)
         if depth < 1 or not set(again) <= set(range(1, depth + 1)) or not set(norms) <= set(range(depth)):
             raise ValueError(f"{depth} hidden layers have none of the layers {list(again)} and {list(norms)}")
@@ -54,7 +63,7 @@ class DeepSDF(nn.Module):
             h = layer(self._joined(i, h, points))
             h = h + shifts[i] if i in shifts else h
             if i + 1 < len(self.layers):
-                h = torch.relu(self._normed(i, h))
+                h = self.activation(self._normed(i, h))
         for _ in range(self.squashes):
             h = torch.tanh(h)
         return h[..., 0]
@@ -75,8 +84,8 @@ class DeepSDF(nn.Module):
                 break
             if str(i) in self.norms:
                 tangents = self._norm_tangents(i, z, tangents)
-            h = torch.relu(self._normed(i, z))
-            tangents = tangents * (h > 0)
+            z = self._normed(i, z)
+            h, tangents = self.activation(z), tangents * self.activation.derivative(z)
         for _ in range(self.squashes):
             h = torch.tanh(h)
             tangents = tangents * (1 - h.square())

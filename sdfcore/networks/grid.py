@@ -163,21 +163,12 @@ class FeatureGrid(nn.Module):
         return torch.stack(rows, dim=1), torch.stack(sides, dim=1)
 
     def _gather(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sums (N, L·C) of the features at ``rows`` (N, L, 8) with ``weights`` of the same shape."""
-        flat = weights.reshape(-1, 8)
-        if self.features.device.type == "mps":  # has no weighted embedding_bag
-            picked = functional.embedding(rows.reshape(-1, 8).long(), self.features, padding_idx=0)
-            sums = (picked * flat[..., None]).sum(dim=1)
-        else:
-            sums = functional.embedding_bag(
-                rows.reshape(-1, 8), self.features, per_sample_weights=flat, mode="sum", padding_idx=0
-            )
-        return sums.reshape(len(rows), -1)
+        return gathered(self.features, rows, weights, empty=0)
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         rows, sides = self._corners(points)
-        features = self._gather(rows, _outer(sides[..., 0, :], sides[..., 1, :], sides[..., 2, :]))
+        features = self._gather(rows, outer(sides[..., 0, :], sides[..., 1, :], sides[..., 2, :]))
         h = torch.cat([points, features], dim=1)
         for layer in linears(self.layers):
             h = self.activation(layer(h))
@@ -187,13 +178,13 @@ class FeatureGrid(nn.Module):
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         rows, sides = self._corners(points)
         x, y, z = sides.unbind(dim=2)
-        features = self._gather(rows, _outer(x, y, z))
+        features = self._gather(rows, outer(x, y, z))
         slope = points.new_tensor([-1.0, 1.0])
         steps = points.new_tensor([cells / 2 for cells in self.levels])[None, :, None]
         pushed = []
         for d in directions * (points.abs() <= 1):  # outside the box the features stay those of its border
             a, b, c = (d[:, i, None, None] * slope for i in range(3))
-            weights = (_outer(a, y, z) + _outer(x, b, z) + _outer(x, y, c)) * steps
+            weights = (outer(a, y, z) + outer(x, b, z) + outer(x, y, c)) * steps
             pushed.append(self._gather(rows, weights))
         along = torch.stack(pushed)
         h, tangents = torch.cat([points, features], dim=1), torch.cat([directions, along], dim=2)
@@ -203,7 +194,23 @@ class FeatureGrid(nn.Module):
         return value, tangents @ self.last.weight[0] + along @ self.linear.weight[0]
 
 
-def _outer(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+def gathered(features: Tensor, rows: Tensor, weights: Tensor, empty: int | None = None) -> Tensor:
+    """Weighted sums (N, L·C) of ``features`` (R, C) at ``rows`` (N, L, 8), with ``weights`` of the same shape.
+
+    The row ``empty`` counts for nothing and is not taught.
+    """
+    flat = weights.reshape(-1, 8)
+    if features.device.type == "mps":  # has no weighted embedding_bag
+        picked = functional.embedding(rows.reshape(-1, 8).long(), features, padding_idx=empty)
+        sums = (picked * flat[..., None]).sum(dim=1)
+    else:
+        sums = functional.embedding_bag(
+            rows.reshape(-1, 8), features, per_sample_weights=flat, mode="sum", padding_idx=empty
+        )
+    return sums.reshape(len(rows), -1)
+
+
+def outer(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Products (N, L, 8) of per-axis weights (N, L or 1, 2)."""
     product = x[..., :, None, None] * y[..., None, :, None] * z[..., None, None, :]
     return product.flatten(start_dim=-3)

@@ -1,12 +1,25 @@
-"""Activations that know their own derivative, which is what forward-mode differentiation needs."""
+"""Activations that know their own derivatives, which is what forward-mode differentiation needs."""
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
+
+Pairs = Sequence[tuple[int, int]]
+
+
+class Activation(Protocol):
+    """A function of one number, applied to each, and its first two derivatives."""
+
+    def __call__(self, z: Tensor) -> Tensor: ...
+
+    def derivative(self, z: Tensor) -> Tensor: ...
+
+    def second(self, z: Tensor) -> Tensor: ...
 
 
 class Softplus(nn.Module):
@@ -22,6 +35,69 @@ class Softplus(nn.Module):
     def derivative(self, z: Tensor) -> Tensor:
         return torch.sigmoid(self.beta * z)
 
+    def second(self, z: Tensor) -> Tensor:
+        s = torch.sigmoid(self.beta * z)
+        return self.beta * s * (1 - s)
+
+
+class ReLU(nn.Module):
+    """max(z, slope · z): what DeepSDF and SAL are made of. Its second derivative is taken for 0."""
+
+    def __init__(self, slope: float = 0.0) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.leaky_relu(z, self.slope)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return torch.where(z > 0, 1.0, self.slope).to(z.dtype)
+
+    def second(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+
+class Tanh(nn.Module):
+    """tanh(z) + leak · z. Source: Atzmon & Lipman 2020 (SAL), sec. 3: φ(a) = tanh(a) + γ a."""
+
+    def __init__(self, leak: float = 0.0) -> None:
+        super().__init__()
+        self.leak = leak
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(z) + self.leak * z
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return 1 - torch.tanh(z).square() + self.leak
+
+    def second(self, z: Tensor) -> Tensor:
+        t = torch.tanh(z)
+        return -2 * t * (1 - t.square())
+
+
+class SignedRoot(nn.Module):
+    """u (u² + ε²)^-¼: the square root of |u| with the sign of u, made smooth at 0.
+
+    What turns the squared radius that a sine network can start as into a radius (Ben-Shabat et al. 2022, DiGS,
+    sec. 3.3; there without ε, with an infinite slope at 0).
+    """
+
+    def __init__(self, epsilon: float = 0.05) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def _square(self, u: Tensor) -> Tensor:
+        return u.square() + self.epsilon**2
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u * self._square(u) ** -0.25
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (0.5 * u.square() + self.epsilon**2) * self._square(u) ** -1.25
+
+    def second(self, u: Tensor) -> Tensor:
+        return -u * (0.25 * u.square() + 1.5 * self.epsilon**2) * self._square(u) ** -2.25
+
 
 class Sine(nn.Module):
     """sin(ωz), with ω a property of the layer (Sitzmann et al. 2020, sec. 3.2)."""
@@ -35,6 +111,9 @@ class Sine(nn.Module):
 
     def derivative(self, z: Tensor) -> Tensor:
         return self.omega * torch.cos(self.omega * z)
+
+    def second(self, z: Tensor) -> Tensor:
+        return -(self.omega**2) * torch.sin(self.omega * z)
 
 
 class Octaves(nn.Module):
@@ -66,16 +145,44 @@ class Octaves(nn.Module):
         angles, pushed = self._angles(x), self._angles(directions)
         return torch.cat([directions, angles.cos() * pushed, -angles.sin() * pushed], dim=-1)
 
+    def push_second(self, x: Tensor, directions: Tensor, pairs: Pairs) -> Tensor:
+        """The second derivatives (P, …, size) along pairs of ``directions`` (K, …, 3)."""
+        left, right = sides(directions, pairs)
+        if not self.count:
+            return torch.zeros_like(left)
+        angles, both = self._angles(x), self._angles(left) * self._angles(right)
+        return torch.cat([torch.zeros_like(left), -angles.sin() * both, -angles.cos() * both], dim=-1)
+
 
 def linears(layers: nn.ModuleList) -> list[nn.Linear]:
     """The layers under the type they were made with."""
     return cast(list[nn.Linear], list(layers))
 
 
-def push(linear: nn.Linear, activation: Softplus | Sine, h: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+def sides(tangents: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """The tangents (K, …) of either side of each pair, (P, …) both."""
+    return tangents[[i for i, _ in pairs]], tangents[[j for _, j in pairs]]
+
+
+def push(linear: nn.Linear, activation: Activation, h: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
     """One layer on values (N, I) and tangents (K, N, I) → (N, O) and (K, N, O)."""
     z = linear(h)
     return activation(z), activation.derivative(z) * (tangents @ linear.weight.T)
+
+
+def bend(activation: Activation, z: Tensor, along: Tensor, curved: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+    """An activation on values (N, O), tangents (K, N, O) and second derivatives (P, N, O) along pairs of those."""
+    left, right = sides(along, pairs)
+    slope = activation.derivative(z)
+    return activation(z), slope * along, activation.second(z) * left * right + slope * curved
+
+
+def push_second(
+    linear: nn.Linear, activation: Activation, h: Tensor, tangents: Tensor, seconds: Tensor, pairs: Pairs
+) -> tuple[Tensor, ...]:
+    """One layer on values (N, I), tangents (K, N, I) and second derivatives (P, N, I) along pairs of the tangents."""
+    weight = linear.weight.T
+    return bend(activation, linear(h), tangents @ weight, seconds @ weight, pairs)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import Sine, linears, push
+from .layers import Pairs, Sine, linears, push, push_second, sides
 
 
 class Siren(nn.Module):
@@ -48,3 +48,11 @@ class Siren(nn.Module):
         for layer in linears(self.layers):
             h, tangents = push(layer, self.activation, h, tangents)
         return self.last(h)[:, 0], tangents @ self.last.weight[0]
+
+    def second(self, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), second ones (P, N) along pairs of them."""
+        h, tangents, seconds = points, directions, torch.zeros_like(sides(directions, pairs)[0])
+        for layer in linears(self.layers):
+            h, tangents, seconds = push_second(layer, self.activation, h, tangents, seconds, pairs)
+        weight = self.last.weight[0]
+        return self.last(h)[:, 0], tangents @ weight, seconds @ weight

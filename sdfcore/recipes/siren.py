@@ -1,4 +1,7 @@
-"""SIREN: a sine network on points with normals (Sitzmann et al., NeurIPS 2020)."""
+"""SIREN: a sine network on points, with or without normals (Sitzmann et al., NeurIPS 2020).
+
+Without normals nothing in the loss tells inside from outside, and the signs of separate regions fall as they may.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ RECIPE = Recipe(
     title="SIREN",
     source="Sitzmann, Martel, Bergman, Lindell, Wetzstein: Implicit Neural Representations with Periodic Activation "
     "Functions, NeurIPS 2020",
-    summary="sharp detail from points with normals; may leave stray sheets where there are no points",
+    summary="sharp detail from points, better with normals; may leave stray sheets where there are no points",
     network=_network,
     sampler=_sampler,
     # weights of the authors' code: 3e3, 1e2, 1e2, 5e1
@@ -41,7 +44,7 @@ RECIPE = Recipe(
         "balanced": Size(width=256, depth=4, steps=2500, batch=3072, rate=2e-4),
         "fine": Size(width=256, depth=4, steps=10000, batch=15000, rate=1e-4),  # the published rate and length
     },
-    needs_normals=True,  # without them nothing tells inside from outside, and the signs fall as they may
     normal_terms=("normals",),
     clip=1.0,
+    any_sign=True,
 )

@@ -84,14 +84,14 @@ def rows_of_step(step: int, count: int, shapes: int, seed: int) -> list[int]:
 
 
 def chosen_recipe(sources: Mapping[str, Source], name: str) -> Recipe:
-    """The recipe called ``name``; ``auto`` is ``deepsdf`` where every shape has a side, else ``igr``.
+    """The recipe called ``name``; ``auto`` is ``regression`` where every shape has a side, else ``igr``.
 
     Raises:
         InputError: there is no such recipe. NoNormalsError: it needs normals and a shape has none.
     """
     bare = [key for key, source in sources.items() if isinstance(source, PointCloud) and source.normals is None]
     if name == "auto":
-        name = "igr" if bare else "deepsdf"
+        name = "igr" if bare else "regression"
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}.", f"Choose one of: auto, {', '.join(RECIPES)}.")
     if bare and RECIPES[name].needs_normals:

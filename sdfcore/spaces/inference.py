@@ -97,7 +97,7 @@ class Infer:
         self.align = not space.info.get("together") or partial or rotate if align is None else align
         self._lay = partial or rotate  # the box of a whole shape is the family's already, but for a little
         self.steps, self.seconds, self.on_stage = steps, seconds, on_stage
-        recipe = RECIPES.get(str(space.info.get("recipe")), RECIPES["deepsdf"])
+        recipe = RECIPES.get(str(space.info.get("recipe")), RECIPES["regression"])
         cloud = cloud_of(source, SAMPLES, seed)
         if cloud.normals is None and recipe.needs_normals:
             recipe = RECIPES["igr"]
@@ -270,4 +270,7 @@ def _thinned(batch: Batch, points: int) -> Batch:
     step = max(1, len(batch.space) // points)  # of the space, evenly: near ones come first, wide ones last
     some = lambda values: None if values is None else values[::step]
     space = batch.space[::step]
-    return Batch(batch.surface[:points], space, rows(batch.normals), rows(batch.directions), some(batch.distances))
+    return Batch(
+        batch.surface[:points], space, rows(batch.normals), rows(batch.directions), some(batch.distances),
+        some(batch.feet), rows(batch.near),
+    )  # fmt: skip

@@ -50,7 +50,7 @@ class Learner(nn.Module):
     def forward(self, drawn: Drawn, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The weighted terms over the shapes ``drawn``, whose points ``batch`` holds one after another."""
         codes, terms = self.codes(drawn, progress)
-        return {**self.objective(At.of(Coded(self.network, codes), batch), progress), **terms}
+        return {**self.objective(At.of(Coded(self.network, codes), batch, progress), progress), **terms}
 
     def bound(self) -> None:
         """Keep the codes from growing too long."""
@@ -78,7 +78,7 @@ class Learn:
 
     Args:
         sources: shapes by name, world units; at least two.
-        recipe: whose terms are used; ``auto`` is ``deepsdf`` where all shapes have a side, else ``igr``.
+        recipe: whose terms are used; ``auto`` is ``regression`` where all shapes have a side, else ``igr``.
         preset: ``draft``, ``balanced`` or ``fine``; ``size`` instead of the preset's.
         epochs: passes over all shapes; ``steps`` instead; else the preset's steps.
         seconds: of learning, preparation included; alone, it does not bound the steps.

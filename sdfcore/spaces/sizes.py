@@ -18,7 +18,7 @@ class SpaceSize:
 
     width: int = 128
     depth: int = 5
-    code_size: int = 32
+    code_size: int = 256  # as IGR's: what no learned shape uses is room for unseen ones
     octaves: int = 4
     steps: int = 4000
     shapes: int = 8
@@ -31,5 +31,5 @@ class SpaceSize:
 SIZES: dict[str, SpaceSize] = {
     "draft": SpaceSize(code_size=16, steps=2000, pool=60_000),
     "balanced": SpaceSize(),
-    "fine": SpaceSize(width=256, depth=6, code_size=64, steps=20_000, points=1024, pool=200_000, rate=1e-3),
+    "fine": SpaceSize(width=256, depth=6, steps=20_000, points=1024, pool=200_000, rate=1e-3),
 }

@@ -261,7 +261,7 @@ def test_learn_writes_a_space_and_a_report(shapes: Path, out: Path, capsys: pyte
     assert space.names == ["ball", "flat", "long"]
     assert len({shape.frame.scale for shape in space}) == 1
     report = json.loads((out / "r.json").read_text(), parse_constant=pytest.fail)
-    assert (report["recipe"], report["steps"], report["processes"], report["stopped"]) == ("deepsdf", 30, 1, False)
+    assert (report["recipe"], report["steps"], report["processes"], report["stopped"]) == ("regression", 30, 1, False)
     assert report["history"]["step"][-1] == 30
     assert report["history"]["loss"][-1] < report["history"]["loss"][0]
     assert {"reading", "learning", "total"} <= set(report["seconds"])
@@ -310,7 +310,7 @@ def test_ctrl_c_once_keeps_and_twice_drops(
 def test_show_says_and_draws(space_file: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = run(capsys, "show", space_file, "-o", out / "p.png")
     assert code == 0
-    for word in ("3 shapes", "codes of 4", "deepsdf", "ball  flat  long", str(out / "p.png")):
+    for word in ("3 shapes", "codes of 4", "regression", "ball  flat  long", str(out / "p.png")):
         assert word in said
     shares = [float(word) for word in said.replace("%", " ").split() if word.replace(".", "").isdigit() and "." in word]
     assert sum(shares) == pytest.approx(100, abs=0.3)

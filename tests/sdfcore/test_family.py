@@ -23,7 +23,7 @@ __all__ = ["single_thread"]
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
-def members(sources: Any, recipe: str = "deepsdf", **options: Any) -> Family:
+def members(sources: Any, recipe: str = "regression", **options: Any) -> Family:
     settings = {"size": TINY, "seed": 0, "device": torch.device("cpu"), "samples": 800, **options}
     return Family(list(prepared(sources, RECIPES[recipe], **settings)), RECIPES[recipe])
 
@@ -147,7 +147,7 @@ def test_the_kind_of_an_error_is_kept() -> None:
 
 def test_the_recipe_follows_from_the_shapes() -> None:
     oriented, bare = ball_points(200), ball_points(200, normals=False)
-    assert chosen_recipe({"a": ball(), "b": oriented}, "auto").name == "deepsdf"
+    assert chosen_recipe({"a": ball(), "b": oriented}, "auto").name == "regression"
     assert chosen_recipe({"a": ball(), "b": bare}, "auto").name == "igr"
     assert chosen_recipe({"a": ball()}, "igr").name == "igr"
     with pytest.raises(InputError, match="no recipe 'magic'"):

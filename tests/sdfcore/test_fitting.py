@@ -59,7 +59,7 @@ def of_radius(radius: float, count: int = 400, seed: int = 9) -> Array:
         (ball(), "distance", 0.012),
         (ball().flipped(), "distance", 0.012),
         (ball_points(), "distance", 0.012),
-        (ball_points(normals=False), "igr", 0.015),
+        (ball_points(normals=False), "distance", 0.015),
     ],
     ids=["mesh", "inverted mesh", "oriented points", "unoriented points"],
 )

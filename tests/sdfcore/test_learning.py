@@ -217,9 +217,9 @@ def test_a_term_that_is_no_number_is_named_and_what_was_learned_is_kept(monkeypa
     def breaking(at: At) -> Tensor:
         return at.surface.value.abs().mean() * (float("nan") if next(count) > 60 else 1.0)
 
-    recipe = RECIPES["deepsdf"]
+    recipe = RECIPES["regression"]
     terms = {**recipe.objective.terms, "manifold": (1.0, breaking)}
-    monkeypatch.setitem(RECIPES, "deepsdf", learning.replace(recipe, objective=Objective(terms)))
+    monkeypatch.setitem(RECIPES, "regression", learning.replace(recipe, objective=Objective(terms)))
     run = rough_run(steps=200)
     with pytest.raises(DivergedError) as caught:
         list(run)
@@ -251,7 +251,7 @@ def test_codes_are_bounded_while_learning(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_space_says_how_it_came_about() -> None:
     info = learned().info
-    assert info["recipe"] == "deepsdf"
+    assert info["recipe"] == "regression"
     assert "DeepSDF" in info["source"]
     assert (info["steps"], info["seed"], info["together"], info["encoder"]) == (800, 0, False, False)
     assert info["size"]["code_size"] == 4

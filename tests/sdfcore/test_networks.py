@@ -14,8 +14,21 @@ from small_fits import directions
 from torch import Tensor, nn
 
 from sdfcore.errors import StorageError
-from sdfcore.fields import value_and_gradient
-from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Mended, Siren, Turned, build
+from sdfcore.fields import second_derivatives, value_and_gradient
+from sdfcore.networks import (
+    MLP,
+    NETWORKS,
+    DeepSDF,
+    FeatureGrid,
+    FourierMLP,
+    HashGrid,
+    Lipschitz,
+    Mended,
+    Siren,
+    SphereSiren,
+    Turned,
+    build,
+)
 
 LEVELS = [4, 8, 16, 32, 64]
 SPHERE = (0.6 * directions(400)).astype(np.float32)
@@ -40,6 +53,23 @@ def grid(points: np.ndarray = PATCH, seed: int = 0, amplitude: float = 0.3) -> F
     return network
 
 
+def hashed() -> HashGrid:
+    """Its finer grids share rows."""
+    network = HashGrid(levels=5, coarsest=4, finest=64, log_rows=9, width=16)
+    assert network.cells == LEVELS
+    with torch.no_grad():
+        network.features.normal_(0, 0.3)
+    return network
+
+
+def quadratic() -> SphereSiren:
+    network = SphereSiren(24, 3, quadratic=True)
+    with torch.no_grad():  # its squares and products are nothing at first
+        for parameter in network.layers.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)
+    return network
+
+
 def network_of(kind: str) -> nn.Module:
     torch.manual_seed(0)
     deepsdf = lambda: DeepSDF([24, 21, 24, 16], again=[2, 3], norms=[0, 2], squashes=2)
@@ -47,7 +77,17 @@ def network_of(kind: str) -> nn.Module:
         return Mended(MLP(24, 3, skip=2)).with_bump(torch.tensor([0.1, 0.0, -0.1]), 0.6, 0.2)
     if kind == "turned":
         return Turned(MLP(24, 3, skip=2, octaves=2), torch.linalg.qr(torch.randn(3, 3)).Q)
-    return {"mlp": lambda: MLP(24, 4, skip=2), "siren": lambda: Siren(24, 3), "grid": grid, "deepsdf": deepsdf}[kind]()
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "mlp": lambda: MLP(24, 4, skip=2),
+        "siren": lambda: Siren(24, 3),
+        "grid": grid,
+        "deepsdf": deepsdf,
+        "sphere_siren": lambda: SphereSiren(24, 3, omega=3.0),
+        "lipschitz": lambda: Lipschitz(24, 4),
+        "hash": hashed,
+        "fourier": lambda: FourierMLP(24, 2, features=16, scale=0.5),
+    }
+    return makers[kind]()
 
 
 # All networks -------------------------------------------------------------------------------------------------------
@@ -103,6 +143,97 @@ def test_a_loss_on_forward_mode_gradients_can_be_descended(kind: str) -> None:
             values.append(float(loss()))
     assert abs(expected) > 1e-2
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)
+
+
+SMOOTH: dict[str, Callable[[], nn.Module]] = {
+    "mlp": lambda: MLP(24, 4, skip=2, beta=5.0),
+    "encoded mlp": lambda: MLP(32, 3, skip=2, beta=5.0, octaves=2),
+    "squashed mlp": lambda: MLP(24, 3, skip=0, beta=5.0, leak=0.1, normed=True),
+    "siren": lambda: Siren(24, 3, omega=5.0),
+    "sphere siren": lambda: SphereSiren(24, 4, omega=3.0),
+    "quadratic siren": quadratic,
+}
+PAIRS = ((0, 0), (1, 1), (0, 1), (2, 0), (2, 2))
+
+
+def _seconds(network: nn.Module, points: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """The Hessian by autograd, and what the network pushes forward along three directions."""
+    along = torch.stack([points.roll(1, 0), points.roll(1, 1), torch.ones_like(points)])
+    hessian = torch.stack([torch.autograd.functional.hessian(lambda x: network(x[None])[0], p) for p in points])
+    expected = torch.stack([torch.einsum("ni,nij,nj->n", along[i], hessian, along[j]) for i, j in PAIRS])
+    return expected, second_derivatives(network, points, along, PAIRS)
+
+
+@pytest.mark.parametrize("name", list(SMOOTH))
+def test_second_derivatives_pushed_forward_are_those_of_autograd(name: str) -> None:
+    torch.manual_seed(0)
+    network, points = SMOOTH[name]().double(), points_in(30)
+    expected, (value, firsts, seconds) = _seconds(network, points)
+    again, derivatives = network.pushforward(points, torch.eye(3).double()[:, None].expand(3, 30, 3))
+    assert (value.shape, firsts.shape, seconds.shape) == ((30,), (3, 30), (5, 30))
+    torch.testing.assert_close(value, again)
+    assert derivatives.shape == (3, 30)
+    assert float(expected.abs().max()) > 1e-3
+    torch.testing.assert_close(seconds, expected, atol=1e-9 * float(expected.abs().max()), rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["turned", "lipschitz", "deepsdf"])
+def test_networks_without_second_derivatives_of_their_own_go_through_autograd(kind: str) -> None:
+    network, points = network_of(kind).double(), points_in(20)
+    expected, (_, _, seconds) = _seconds(network, points)
+    torch.testing.assert_close(seconds, expected, atol=1e-8 * max(float(expected.abs().max()), 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(SMOOTH))
+def test_a_loss_on_second_derivatives_can_be_descended(name: str) -> None:
+    """Its slope in weight space, along a random direction, is that of finite differences."""
+    torch.manual_seed(1)
+    network, points = SMOOTH[name]().double(), points_in(40)
+    weights = list(network.parameters())
+    direction = [0.1 * torch.randn_like(w) for w in weights]
+    loss = lambda: second_derivatives(network, points, torch.stack([points, points.flip(1)]), ((0, 1),))[2].abs().mean()
+    slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
+    expected = sum(float((s * d).sum()) for s, d in zip(slopes, direction, strict=True) if s is not None)
+    step, values = 1e-6, []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for w, d in zip(weights, direction, strict=True):
+                w += sign * step * d
+            values.append(float(loss()))
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dropout_silences_units_while_it_learns_only() -> None:
+    torch.manual_seed(0)
+    network, points = MLP(64, 3, skip=0, dropout=0.5), points_in(20).float()
+    value, derivatives = network.train().pushforward(points, torch.eye(3)[:, None].expand(3, 20, 3))
+    assert not torch.equal(network(points), network(points))
+    network.eval()
+    assert torch.equal(network(points), network(points))
+    assert not torch.equal(value, network(points))
+    assert derivatives.isfinite().all()
+
+
+def test_a_lipschitz_network_draws_no_two_points_further_apart_whatever_its_weights() -> None:
+    torch.manual_seed(0)
+    network = Lipschitz(32, 6)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 3 * torch.randn_like(parameter)
+    a, b = 2 * torch.rand(2, 100_000, 3) - 1
+    b[:50_000] = a[:50_000] + 1e-2 * torch.randn(50_000, 3)
+    with torch.no_grad():
+        change, apart = (network(a) - network(b)).abs(), (a - b).norm(dim=1)
+    assert (change <= apart * (1 + 1e-5) + 1e-6).all()
+    assert float((change / apart).max()) > 0.3  # and is not flat
+
+
+def test_published_networks_have_their_published_numbers_of_parameters() -> None:
+    count = lambda network: sum(p.numel() for p in network.parameters())
+    # 8 × 512 with the input again at the 4th: 3·512 + 512, 2·(512² + 512), 512·509 + 509, 4·(512² + 512), 512 + 1
+    assert count(MLP(512, 8, skip=4, beta=0)) == 1_839_614
+    assert count(Siren(256, 4)) == 3 * 256 + 256 + 3 * (256**2 + 256) + 257
+    assert count(SphereSiren(128, 5, quadratic=True)) == 3 * (3 * 128 + 128 + 4 * (128**2 + 128)) + 129
 
 
 @pytest.mark.parametrize("kind", list(NETWORKS))

@@ -88,6 +88,27 @@ if importlib.util.find_spec("pymeshlab"):  # the benchmark extra: where it is, i
         assert fine.volume() > 0
         assert len(fine.faces) > 4 * len(coarse.faces)
 
+    @pytest.mark.parametrize(
+        ("name", "settings", "bound"),
+        [("apss", {"resolution": 60}, 0.01), ("rimls", {"resolution": 60}, 0.01), ("ball_pivoting", {}, 0.02)],
+    )
+    def test_the_others_of_a_sphere(name: str, settings: dict[str, Any], bound: float) -> None:
+        cloud = sample_surface(sphere(3.0), 5000, 0)
+        assert compare(reconstruct(name, cloud, **settings), sphere(3.0), samples=2000).chamfer < bound
+
+
+def test_hoppe_needs_no_extra_and_leaves_holes_open() -> None:
+    cloud = sample_surface(sphere(3.0), 5000, 0)
+    whole = reconstruct("hoppe", cloud, resolution=48)
+    measured = compare(whole, sphere(3.0), samples=2000)
+    assert measured.chamfer < 0.01
+    assert measured.watertight
+    seen = cloud.points[:, 2] < 3.5
+    assert cloud.normals is not None
+    part = reconstruct("hoppe", PointCloud(cloud.points[seen], cloud.normals[seen]), resolution=48)
+    assert not compare(part, sphere(3.0), samples=2000).watertight
+    assert part.vertices[:, 2].max() < 3.7
+
 
 def test_unknown_method_lists_the_known() -> None:
     with pytest.raises(InputError, match="'magic'") as caught:
@@ -97,8 +118,9 @@ def test_unknown_method_lists_the_known() -> None:
 
 def test_normals_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymeshlab", FakeMeshLab())
-    with pytest.raises(NoNormalsError):
-        reconstruct("poisson", PointCloud(np.eye(3)))
+    for name in PEERS:
+        with pytest.raises(NoNormalsError):
+            reconstruct(name, PointCloud(np.eye(3)))
 
 
 def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,13 @@ from sdfcore.presets import PRESETS
 from sdfcore.recipes import RECIPES
 from sdfcore.sampling import Evidence
 
-NAMES = ["deepsdf", "distance", "igr", "siren"]
+NAMES = [
+    "deepsdf", "digs", "distance", "fourier", "hash", "hotspot", "igr", "igr_unsquared", "imnet", "lightsal",
+    "lipschitz", "neural_pull", "occupancy", "regression", "sal", "sal_l0", "sald", "singular_hessian", "siren",
+    "sobolev", "steik", "tv", "viscoreg",
+]  # fmt: skip
 STRAY = {"siren"}  # may leave sheets where there are no points, as its summary says
+SIDES = {"occupancy", "imnet", "fourier", "sal_l0"}  # their values are no distances
 
 
 def test_the_recipes_are_those_of_the_files() -> None:
@@ -76,8 +81,16 @@ def sphere_of(name: str, *, normals: bool = True, seed: int = 0, steps: int | No
 
 @pytest.mark.parametrize(
     ("name", "normals", "bound"),
-    [("distance", True, 0.008), ("igr", True, 0.004), ("igr", False, 0.01), ("siren", True, 0.005)],
-)
+    [
+        ("deepsdf", True, 0.015), ("digs", False, 0.02), ("distance", True, 0.008), ("distance", False, 0.015),
+        ("fourier", True, 0.03), ("hash", True, 0.015), ("hotspot", False, 0.02), ("igr", True, 0.004),
+        ("igr", False, 0.01), ("igr_unsquared", True, 0.01), ("imnet", True, 0.03), ("lightsal", False, 0.02),
+        ("lipschitz", True, 0.03), ("neural_pull", False, 0.02), ("occupancy", True, 0.02), ("regression", True, 0.01),
+        ("sal", False, 0.02), ("sal_l0", False, 0.04), ("sald", False, 0.02), ("singular_hessian", False, 0.02),
+        ("siren", True, 0.005), ("sobolev", True, 0.02), ("steik", False, 0.02), ("tv", True, 0.02),
+        ("viscoreg", False, 0.02),
+    ],
+)  # fmt: skip
 def test_a_sphere_is_found(name: str, normals: bool, bound: float) -> None:
     """Bounds are shares of the radius, on average; the worst may be eight times as far off."""
     sdf, radius = sphere_of(name, normals=normals), 2.0
@@ -97,7 +110,8 @@ def test_a_sphere_is_found(name: str, normals: bool, bound: float) -> None:
     for share in (0.93, 1.07):
         value = sdf(beside * share).detach().numpy() / radius
         assert (np.sign(value) == np.sign(share - 1)).mean() > 0.995
-        assert np.abs(value - (share - 1)).mean() < 0.03
+        if name not in SIDES:
+            assert np.abs(value - (share - 1)).mean() < 0.03
 
 
 @pytest.mark.parametrize("name", NAMES)

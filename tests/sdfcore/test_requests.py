@@ -104,7 +104,7 @@ def test_ready_tells_what_there_is(worker: Asked) -> None:
     body = worker.ready.body
     assert "cpu" in [device["id"] for device in body["devices"]]
     assert {"igr", "siren", "distance"} <= {recipe["name"] for recipe in body["recipes"]}
-    assert {"name", "title", "source", "summary", "needs_normals"} == set(body["recipes"][0])
+    assert {"name", "title", "source", "summary", "needs"} == set(body["recipes"][0])
     assert [preset["name"] for preset in body["presets"]] == ["draft", "balanced", "fine"]
     assert all(preset["steps"] > 0 < preset["resolution"] for preset in body["presets"])
     assert body["torch"][0].isdigit()

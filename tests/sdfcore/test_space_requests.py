@@ -140,7 +140,7 @@ def test_points_are_learned_too() -> None:
         cloud = ellipsoid_points(AXES[name], 600)
         arrays |= {f"s{index}_points": cloud.points, f"s{index}_normals": cloud.normals}
     report, _ = asked("learn", LEARN, **arrays)
-    assert report["info"]["recipe"] == "deepsdf"
+    assert report["info"]["recipe"] == "regression"
 
 
 def test_a_stop_keeps_what_there_is() -> None:
@@ -201,7 +201,7 @@ def test_a_space_is_described() -> None:
     assert arrays == {}
     assert report["names"] == list(AXES)
     assert sum(report["explained"]) == pytest.approx(1, abs=1e-4)
-    assert report["info"]["recipe"] == "deepsdf"
+    assert report["info"]["recipe"] == "regression"
 
 
 @pytest.mark.parametrize(

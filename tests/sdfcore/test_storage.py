@@ -17,7 +17,19 @@ from torch import nn
 from sdfcore.errors import StorageError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import MLP, NETWORKS, DeepSDF, FeatureGrid, Mended, Siren, Turned
+from sdfcore.networks import (
+    MLP,
+    NETWORKS,
+    DeepSDF,
+    FeatureGrid,
+    FourierMLP,
+    HashGrid,
+    Lipschitz,
+    Mended,
+    Siren,
+    SphereSiren,
+    Turned,
+)
 from sdfcore.storage import from_bytes, load, save, to_bytes
 
 
@@ -54,7 +66,38 @@ def mended() -> Mended:
     return Mended(MLP(12, 3, skip=2)).with_bump(torch.tensor([0.1, 0.2, -0.1]), 0.5, 0.01)
 
 
-MAKERS = {"mended": mended, "turned": turned, "siren": siren, "mlp": mlp, "grid": grid, "deepsdf": deepsdf}
+def sphere_siren() -> SphereSiren:
+    torch.manual_seed(7)
+    return SphereSiren(12, 3, omega=10.0, quadratic=True)
+
+
+def lipschitz() -> Lipschitz:
+    torch.manual_seed(8)
+    return Lipschitz(12, 3)
+
+
+def hashed() -> HashGrid:
+    torch.manual_seed(9)
+    return HashGrid(levels=3, finest=40, log_rows=8, width=8)
+
+
+def fourier() -> FourierMLP:
+    torch.manual_seed(10)
+    return FourierMLP(12, 2, features=8)
+
+
+MAKERS = {
+    "mended": mended,
+    "turned": turned,
+    "siren": siren,
+    "mlp": mlp,
+    "grid": grid,
+    "deepsdf": deepsdf,
+    "sphere_siren": sphere_siren,
+    "lipschitz": lipschitz,
+    "hash": hashed,
+    "fourier": fourier,
+}
 
 
 def fitted(network: nn.Module) -> NeuralSDF:

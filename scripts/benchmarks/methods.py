@@ -1,0 +1,165 @@
+"""The suite ``methods``: every recipe and every classical method on scans with a truth, for the same seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sdfcore.errors import SdfError
+from sdfcore.geometry import Mesh, PointCloud
+from sdfcore.reading import read
+from sdfcore.recipes import RECIPES
+from sdfcore.report import write_json
+from sdfcore.surfaces import outward
+from sdfcore.topology import topology, weld
+from sdfcore.writing import write
+
+from .document import BENCHMARKS, ROOT, commit, machine, publish
+from .measured import measure, threads_here
+from .methods_section import bars, section
+from .protocol import srb_measures
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: a recipe or a peer, with the scan's normals or without."""
+
+    name: str
+    recipe: str
+    normals: bool
+    peer: bool = False
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and how.
+
+    Args:
+        training: seconds of a recipe's training. samples: of each mesh in the comparison.
+    """
+
+    training: float = 60.0
+    samples: int = 1_000_000
+    preset: str = "balanced"
+    seed: int = 0
+    threads: int = 1
+
+
+def all_methods() -> list[Method]:
+    """All recipes with normals where they read them, those that can also without, ``auto`` without, and the peers."""
+    found = []
+    for recipe in RECIPES.values():
+        reads = recipe.needs_normals or bool(recipe.normal_terms)
+        if reads:
+            found.append(Method(recipe.name, recipe.name, True))
+        if not recipe.needs_normals:
+            found.append(Method(f"{recipe.name}, no normals", recipe.name, False))
+    found.append(Method("auto, no normals", "auto", False))
+    found += [Method(f"poisson {depth}", "poisson", True, True, depth) for depth in (8, 9)]
+    return [*found, *(Method(name, name, True, True) for name in ("hoppe", "apss", "rimls", "ball_pivoting"))]
+
+
+def pairs(folder: Path, names: tuple[str, ...]) -> list[tuple[str, Path, Path]]:
+    """(name, scan, truth) of every ``NAME.ply`` with a ``NAME_truth.ply``."""
+    found = []
+    for truth in sorted(folder.glob("*_truth.ply")):
+        name = truth.stem.removesuffix("_truth")
+        if not names or name in names:
+            found.append((name, truth.with_name(f"{name}.ply"), truth))
+    if not found:
+        raise click.BadParameter(f"no NAME.ply with a NAME_truth.ply in {folder}")
+    return found
+
+
+def row(method: Method, scan: PointCloud, truth: Mesh, settings: Settings, folder: Path) -> Body:
+    """Runs ``method`` in a process of its own and measures its mesh."""
+    source, output = folder / "scan.ply", folder / "result.ply"
+    write(source, scan)
+    done = measure(_command(method, source, output, settings), output, threads=settings.threads, limit=900)
+    if done.complaint:
+        return {"error": done.complaint, "seconds": done.seconds}
+    try:
+        result = read(output)
+        if not isinstance(result, Mesh):
+            return {"error": "gave no mesh"}
+        found = topology(result)
+        told = json.loads(done.out.splitlines()[-1])
+        measured = srb_measures(result, truth, scan, settings.samples, settings.seed)
+    except SdfError as error:
+        return {"error": error.line}
+    shape = {"watertight": found.watertight, "components": found.components, "euler": found.euler}
+    return {**told, **measured, **shape, "seconds": done.seconds, "peak_mib": done.peak_mib, "commit": commit()}
+
+
+def _command(method: Method, source: Path, output: Path, settings: Settings) -> list[str]:
+    words = [sys.executable, str(ROOT / "scripts" / "benchmark.py")]
+    if method.peer:
+        depth = [] if method.depth is None else ["--depth", str(method.depth)]
+        return [*words, "one_peer", method.recipe, str(source), str(output), *depth]
+    words += ["one_method", str(source), str(output), "--recipe", method.recipe, "--preset", settings.preset]
+    words += ["--training", f"{settings.training:g}", "--seed", str(settings.seed)]
+    return [*words, "--normals" if method.normals else "--no-normals"]
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--names", default="", help="Only these scans: a,b.")
+@click.option("--only", default="", help="Only these methods, as the table names them, separated by semicolons.")
+@click.option("--training", type=float, default=60.0, show_default=True, help="Seconds of training of each recipe.")
+@click.option("--preset", default="balanced", show_default=True, help="Whose network sizes are taken.")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="Default: build/methods.json.")
+@click.option("--output", type=click.Path(path_type=Path), help="Default: docs/benchmarks.md if all is run.")
+@click.option("--resume", is_flag=True, help="Keep the rows already in the JSON file.")
+def methods(
+    data: Path, names: str, only: str, training: float, preset: str, record: Path | None, output: Path | None,
+    resume: bool,
+) -> None:  # fmt: skip
+    """Every method on the scans of DATA/scans/srb, or on any folder of NAME.ply and NAME_truth.ply."""
+    folder = data / "scans" / "srb" if (data / "scans" / "srb").is_dir() else data
+    settings = Settings(training, preset=preset, threads=threads_here())
+    record = record or ROOT / "build" / "methods.json"
+    body: Body = {"settings": asdict(settings), "machine": machine(), "rows": {}}
+    if resume and record.exists():
+        body["rows"] = json.loads(record.read_text(encoding="utf-8"))["rows"]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    chosen = [m for m in all_methods() if not only or m.name in [word.strip() for word in only.split(";")]]
+    wanted = tuple(word for word in names.split(",") if word)
+    for name, scan_path, truth_path in pairs(folder, wanted):
+        scan, truth = loaded(scan_path, truth_path)
+        rows = body["rows"].setdefault(name, {})
+        for method in chosen:
+            if "exact_chamfer" in rows.get(method.name, {}):
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                rows[method.name] = row(method, scan, truth, settings, Path(scratch))
+            write_json(record, body)
+            click.echo(f"{name} {method.name:<28} {_said(rows[method.name])}")
+    whole = not (only or names or training < 60)
+    publish("methods", section(body), bars(body), output or (BENCHMARKS if whole else None))
+
+
+def loaded(scan_path: Path, truth_path: Path) -> tuple[PointCloud, Mesh]:
+    scan, truth = read(scan_path), read(truth_path)
+    if not isinstance(scan, PointCloud) or not isinstance(truth, Mesh):
+        raise click.ClickException(f"{scan_path.name} is to hold points, {truth_path.name} a mesh.")
+    rows, faces = weld(truth.vertices, truth.faces)
+    return scan, outward(Mesh(truth.vertices[rows], faces))
+
+
+def _said(found: Body) -> str:
+    if "error" in found:
+        return f"failed: {found['error']}"
+    return (
+        f"exact {found['exact_chamfer']:.4f}, paper {found['paper_chamfer']:.3f} / {found['paper_hausdorff']:.2f}, "
+        f"parts {found['components']}, euler {found['euler']}, {found.get('steps', '–')} steps, "
+        f"{found['seconds']:.0f} s"
+    )

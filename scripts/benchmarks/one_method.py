@@ -1,0 +1,66 @@
+"""One method on one file of points, as a process to be measured: so many seconds of training, everything told."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sdfcore.geometry import Mesh, PointCloud
+
+
+@click.command(hidden=True)
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--recipe", required=True)
+@click.option("--preset", default="balanced")
+@click.option(
+    "--training", type=float, default=60.0, help="Seconds of training; preparation and extraction come extra."
+)
+@click.option("--steps", type=int, help="Training steps instead.")
+@click.option("--normals/--no-normals", default=True)
+@click.option("--seed", type=int, default=0)
+@click.option("--device", default="auto")
+def one_method(
+    source: Path, output: Path, recipe: str, preset: str, training: float, steps: int | None, normals: bool, seed: int,
+    device: str,
+) -> None:  # fmt: skip
+    """Fit SOURCE, write OUTPUT, print what it took as JSON."""
+    from sdfcore.reading import read
+    from sdfcore.writing import write
+
+    cloud = read(source)
+    if not isinstance(cloud, PointCloud):
+        raise click.UsageError(f"{source.name} holds no points.")
+    given = cloud if normals else PointCloud(cloud.points)
+    budget = {"steps": steps} if steps else {"training": training}
+    mesh, told = fitted(given, recipe, preset, budget, seed, device)
+    write(output, mesh)
+    click.echo(json.dumps(told))
+
+
+def fitted(
+    cloud: PointCloud, recipe: str, preset: str, budget: dict[str, Any], seed: int, device: str
+) -> tuple[Mesh, dict[str, Any]]:
+    """The mesh, and the seconds of each stage, the steps and the recipe taken."""
+    from sdfcore.fitting import Fit
+
+    begun = time.perf_counter()
+    seconds = budget.get("training")
+    options: dict[str, Any] = {"recipe": recipe, "preset": preset, "seed": seed, "device": device}
+    fit = Fit(cloud, steps=budget.get("steps"), seconds=seconds, **options)
+    prepared = None
+    for progress in fit:
+        if prepared is None and progress.stage == "preparing" and "evidence" in fit.__dict__:
+            prepared = time.perf_counter()
+            fit.began = prepared  # the promise of seconds begins here, so that all recipes train as long
+    trained = time.perf_counter()
+    mesh = fit.mesh(fit.sdf)
+    done = time.perf_counter()
+    return mesh, {
+        "recipe": fit.plan.recipe, "steps": fit.step, "preparing": (prepared or begun) - begun,
+        "training": trained - (prepared or begun), "extracting": done - trained, "resolution": fit.plan.resolution,
+    }  # fmt: skip

@@ -1,0 +1,49 @@
+"""StEik: the divergence along the gradient only, and quadratic neurons (Yang et al., NeurIPS 2023).
+
+The eikonal loss by itself is unstable where a field is steeper than 1 in the normal direction; damping the second
+derivative in that direction alone steadies it and, unlike DiGS's divergence, smooths no detail along the surface.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..networks import SphereSiren
+from ..objectives import At, Objective, eikonal_everywhere, manifold, off_surface
+from ..recipe import Recipe, Size
+from ..sampling import Evidence
+from .digs import fading, sampler
+
+
+def directional_divergence(at: At) -> Tensor:
+    """Mean |∇fᵀ H ∇f| off the surface. Source: Yang et al. 2023, sec. 4.2; of a distance it is 0."""
+    return at.space.curvature_along(at.space.gradient).abs().mean()
+
+
+def network(evidence: Evidence, size: Size) -> nn.Module:
+    return SphereSiren(size.width, size.depth, quadratic=True)
+
+
+RECIPE = Recipe(
+    name="steik",
+    title="StEik",
+    source="Yang, Sun, Sundaramoorthi, Yezzi: StEik: Stabilizing the Optimization of Neural Signed Distance Functions "
+    "and Finer Shape Representation, NeurIPS 2023",
+    summary="as DiGS, steadier and finer; without normals",
+    network=network,
+    sampler=sampler,
+    objective=Objective(
+        {
+            "divergence": (fading(1e2), directional_divergence),
+            "manifold": (2e3, manifold),  # weights of the authors' code
+            "off_surface": (1e2, off_surface),
+            "eikonal": (5e1, eikonal_everywhere),
+        }
+    ),
+    sizes={
+        "draft": Size(width=96, depth=4, steps=1000, batch=1024, rate=1e-3),
+        "balanced": Size(width=128, depth=5, steps=2500, batch=1536, rate=5e-4),
+        "fine": Size(width=128, depth=5, steps=10_000, batch=15_000, rate=1e-4),  # as published
+    },
+    clip=10.0,
+)
