@@ -73,7 +73,7 @@ def draw(axes: Axes, name: str, note: str, line: Array, values: Array, points: A
     axes.contour(line, line, values, levels=bands[bands != 0], colors=INK, linewidths=0.35, alpha=0.4)
     if values.min() < 0 < values.max():
         axes.contour(line, line, values, levels=[0.0], colors="#000000", linewidths=1.6)
-    axes.scatter(*points.T, s=0.6, color="#f2a900", zorder=3)
+    axes.scatter(points[:, 0], points[:, 1], s=0.6, color="#f2a900", zorder=3)
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=INK, pad=2)

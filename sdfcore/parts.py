@@ -51,8 +51,9 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
     A part is supported if at least two thirds of its vertices lie within ``reach`` of one of ``points`` (N, 3) whose
     normal, where there are ``normals``, faces the same way; and if ``fewest`` of the points are nearer to it than to
     any other part, two thirds of them facing its way, and it is not much smaller than what so many points stand for: a
-    sliver beside a surface has the surface's points within reach, but none of its own, or more than it has room for. For the part with the largest area a quarter of its vertices is enough, for it may span large
-    holes; it is the answer where no part is supported. A stray sheet can be the largest, too.
+    sliver beside a surface has the surface's points within reach, but none of its own, or more than it has room for.
+    For the part with the largest area a quarter of its vertices is enough, for it may span large holes; it is the
+    answer where no part is supported. A stray sheet can be the largest, too.
     """
     of_face = parts(mesh)
     of_vertex = np.zeros(len(mesh.vertices), np.int64)

@@ -1,4 +1,4 @@
-"""The request ``compare_with``: a classical method on the same input, or a mesh made elsewhere, measured as ours are."""
+"""The request ``compare_with``: a classical method on the same input, or a mesh made elsewhere, measured as ours."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def apss(cloud: PointCloud, *, resolution: int = 200, filterscale: float = 2.0, 
 
 
 def rimls(cloud: PointCloud, *, resolution: int = 200, filterscale: float = 2.0, **settings: Any) -> Mesh:
-    """Robust implicit moving least squares (Öztireli, Guennebaud and Gross 2009); keeps edges; open where no points are.
+    """Robust implicit moving least squares (Öztireli, Guennebaud, Gross 2009): keeps edges, open where no points are.
 
     Args:
         resolution, filterscale: as :func:`apss`. settings: of pymeshlab's ``generate_marching_cubes_rimls``.

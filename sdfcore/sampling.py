@@ -40,7 +40,7 @@ class Evidence:
         """
         if self.closest is not None:
             return np.asarray(self.closest(queries), dtype=np.float32)
-        gap, near = cKDTree(self.points).query(queries, workers=-1)
+        gap, near = (np.asarray(v) for v in cKDTree(self.points).query(queries, workers=-1))
         found = self.points[near]
         if self.normals is not None:
             normals = self.normals[near]

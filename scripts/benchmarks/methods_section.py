@@ -30,8 +30,8 @@ def section(body: Body) -> str:
             "## Methods",
             f"{settings['training']:g} s of training a recipe at the sizes of `{settings['preset']}`, preparation and "
             "extraction beside it. `exact`: Chamfer from samples to the other mesh's triangles. `CD`, `HD`: the "
-            "Surface Reconstruction Benchmark's protocol, half the sum of both unsquared means and the larger maximum "
-            f"between {settings['samples']:,} samples of each mesh. `scan`: from the scan's points to the surface, mean. "
+            "scan benchmark's protocol, half the sum of both unsquared means and the larger maximum "
+            f"between {settings['samples']:,} samples of each mesh. `scan`: from the scan's points to the surface. "
             "All in the scans' own units.",
             "```\npython scripts/benchmark.py methods --data DIR\n```",
             f"Machine: {machine_line(body['machine'], commits)}",

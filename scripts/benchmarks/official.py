@@ -1,4 +1,4 @@
-"""The suite ``official``: our SIREN, DiGS and best recipe without normals against the authors' own code, same seconds."""
+"""The suite ``official``: our SIREN, DiGS and StEik against the authors' own code, for the same seconds."""
 
 from __future__ import annotations
 
@@ -134,10 +134,11 @@ def section(body: Body) -> str:
     """Head, bars, and a table for each scan."""
     head = (
         "## The authors' own code\n\nExact Chamfer (samples to triangles, the scans' units) after the same seconds of "
-        "training on the same points, start-up and extraction on neither side. Theirs: networks, losses, sampling, rates "
-        "and clipping as their scripts for scans set them, imported from their checkouts; the schedules run over the "
-        f"seconds. Ours: the sizes of `{body['preset']}`.\n\n```\npython scripts/benchmark.py official --data DIR "
-        f"--siren CHECKOUT --digs CHECKOUT --steik CHECKOUT\n```\n\nMachine: {machine_line(body['machine'], [commit()])}"
+        "training on the same points, start-up and extraction on neither side. Theirs: networks, losses, sampling, "
+        "rates and clipping as their scripts for scans set them, imported from their checkouts; the schedules run over "
+        f"the seconds. Ours: the sizes of `{body['preset']}`.\n\n```\npython scripts/benchmark.py official --data DIR "
+        "--siren CHECKOUT --digs CHECKOUT --steik CHECKOUT\n```\n\n"
+        f"Machine: {machine_line(body['machine'], [commit()])}"
     )
     parts = [head, bars_table(bars(body))]
     for name, by_seconds in body["rows"].items():

@@ -123,7 +123,7 @@ def one_official(name: str, source: Path, output: Path, checkout: Path, training
     cloud = read(source)
     if not isinstance(cloud, PointCloud) or cloud.normals is None:
         raise click.UsageError(f"{source.name} holds no points with normals.")
-    sys.meta_path.append(_Absent())  # type: ignore[arg-type]
+    sys.meta_path.append(_Absent())
     sys.path.insert(0, str(checkout))
     torch.manual_seed(0)
     centre = cloud.points.mean(axis=0, dtype=np.float64)
@@ -136,9 +136,7 @@ def one_official(name: str, source: Path, output: Path, checkout: Path, training
     points, random = (cloud.points - centre) / scale, np.random.default_rng(0)
     made = _siren(points, cloud.normals, random) if name == "siren" else _digs_like(name, points, random)
     model, step, field = made
-    taken = 0
-    for taken in _train(model, step, _RATES[name], 1.0 if name == "siren" else 10.0, training):
-        pass
+    taken = max(_train(model, step, _RATES[name], 1.0 if name == "siren" else 10.0, training))
     box = Box.around(points.astype(np.float64)).expanded(0.05)
     with torch.no_grad():
         border = torch.from_numpy(np.array([box.lower, box.upper], dtype=np.float32))

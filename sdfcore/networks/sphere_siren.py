@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from .layers import Pairs, SignedRoot, Sine, bend, linears, sides
+from .layers import Pairs, SignedRoot, Sine, bend, sides
 
 _LOW = 0.25  # share of the first layer's units that carry the sphere; the rest have the high frequencies
 _HIGH = 30.0  # times as high
-_FAINT = 1e-3  # weight that the high ones have at first
+_FAINT = 0.01  # weight that the high ones have at first
+_WIDTH = 256  # the published one
 
 
 class Quadratic(nn.Module):
@@ -54,15 +55,15 @@ class SphereSiren(nn.Module):
     """Sine network f = scaling · (ψ(u) - radius), where u is at first about the squared distance to the origin.
 
     Source: geometric and multi-frequency initialisation (MFGI), Ben-Shabat et al. 2022 (DiGS), sec. 3.3. The next to
-    last sines are cosines of small numbers, whose sum is n minus a squared length; layers before it keep lengths; ψ
-    takes the root (:class:`~sdfcore.networks.layers.SignedRoot`). Of the first layer's units some have high
+    last sines are cosines of small numbers, whose sum is n minus a squared length; layers before it about keep lengths;
+    ψ takes the root (:class:`~sdfcore.networks.layers.SignedRoot`). Of the first layer's units some have high
     frequencies, which the second layer hardly hears at first, so that the sphere stays one.
 
     Args:
         width, depth: units of a layer, number of sine layers.
         omega: ω₀ of every layer.
         quadratic: with quadratic neurons (StEik).
-        radius: of ψ(u) where the sphere stands; as published 1.6, about 1.44 in the unit box: round everything.
+        radius: value of ψ(u) on the sphere; as published 1.6, about two thirds of the unit box's half side.
         scaling: of the value.
     """
 
@@ -91,8 +92,12 @@ class SphereSiren(nn.Module):
         self.last = nn.Linear(width, 1)
         self._initialise(omega, width)
 
+    @property
+    def _stages(self) -> list[Quadratic | nn.Linear]:
+        return cast(list[Quadratic | nn.Linear], list(self.layers))
+
     def _linears(self) -> list[nn.Linear]:
-        return [layer.linear if isinstance(layer, Quadratic) else layer for layer in linears(self.layers)]
+        return [layer.linear if isinstance(layer, Quadratic) else layer for layer in self._stages]
 
     @torch.no_grad()
     def _initialise(self, omega: float, width: int) -> None:
@@ -101,39 +106,37 @@ class SphereSiren(nn.Module):
                 layer.begin_linear()
         first, *between, before = self._linears()
         low = max(1, round(_LOW * width))
-        if between:
-            first.weight.uniform_(-1, 1).mul_(_HIGH)
-            first.weight[:low].uniform_(-1, 1).mul_(math.sqrt(3 / low))
-        else:  # too shallow for high frequencies
-            first.weight.uniform_(-1, 1).mul_(math.sqrt(3 / width))
+        first.weight.uniform_(-1, 1)
+        first.weight[low:] *= _HIGH
         for i, layer in enumerate(between):
             layer.weight.uniform_(-1, 1).mul_(math.sqrt(3 / width))
             if i == 0:
-                layer.weight[:, low:].uniform_(-_FAINT, _FAINT)
-        if before is not first:
-            before.weight.copy_(torch.eye(width) * (0.5 * math.pi) + 1e-3 * torch.randn(width, width))
-            if not between:
-                before.weight[:, low:] *= _FAINT
+                layer.weight *= math.sqrt(_WIDTH / width)  # the sphere is as large for other widths as for this
+                layer.weight[:, low:] *= _FAINT
+                layer.weight[low:] *= _FAINT
+        before.weight.copy_(torch.eye(width) * (0.5 * math.pi) + 1e-3 * torch.randn(width, width))
+        if not between:
+            before.weight[:, low:] *= _FAINT
         before.bias.fill_(0.5 * math.pi).add_(1e-3 * torch.randn(width))
         for layer in (first, *between):
             layer.bias.zero_()
         for layer in (first, *between, before):
-            layer.weight /= omega
-            layer.bias /= omega
+            layer.weight.div_(omega)
+            layer.bias.div_(omega)
         self.last.weight.fill_(-1.0).add_(1e-5 * torch.randn(1, width))
         self.last.bias.fill_(float(width))
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         h = points
-        for layer in self.layers:
+        for layer in self._stages:
             h = self.activation(layer(h))
         return self.scaling * (self.root(self.last(h)[:, 0]) - self.radius)
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         h, tangents = points, directions
-        for layer in self.layers:
+        for layer in self._stages:
             z = layer(h)
             along = layer.push(h, tangents) if isinstance(layer, Quadratic) else tangents @ layer.weight.T
             h, tangents = self.activation(z), self.activation.derivative(z) * along
@@ -144,7 +147,7 @@ class SphereSiren(nn.Module):
     def second(self, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), second ones (P, N) along pairs of them."""
         h, tangents, seconds = points, directions, torch.zeros_like(sides(directions, pairs)[0])
-        for layer in self.layers:
+        for layer in self._stages:
             if isinstance(layer, Quadratic):
                 along, curved = layer.push(h, tangents), layer.push_second(h, tangents, seconds, pairs)
             else:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import DeepSDF
+from ..networks.layers import linears
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
 from ..sampling import Evidence
@@ -30,12 +31,12 @@ def _network(evidence: Evidence, size: Size) -> nn.Module:
     wide = [size.width] * (size.depth - 3)
     network = DeepSDF([*wide, size.width // 2, size.width // 4, size.width // 8], squashes=0, slope=_SLOPE)
     with torch.no_grad():
-        for layer in network.layers:
-            assert isinstance(layer, nn.Linear)
+        layers = linears(network.layers)
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
             layer.bias.zero_()
-        layer.weight *= 0.1
-        layer.bias.fill_(0.4)  # all of space is outside
+        layers[-1].weight *= 0.1
+        layers[-1].bias.fill_(0.4)  # all of space is outside
     return network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,9 @@ from small_fits import SMALL, ball_points, directions, finish, one_thread, small
 
 from sdfcore import recipes
 from sdfcore.extraction import extract_sdf
-from sdfcore.fields import NeuralSDF
 from sdfcore.fitting import Fit
 from sdfcore.geometry import PointCloud
-from sdfcore.networks import MLP, NETWORKS, Siren
+from sdfcore.networks import NETWORKS
 from sdfcore.presets import PRESETS
 from sdfcore.recipes import RECIPES
 from sdfcore.sampling import Evidence
@@ -27,6 +27,7 @@ NAMES = [
     "sobolev", "steik", "tv", "viscoreg",
 ]  # fmt: skip
 STRAY = {"siren"}  # may leave sheets where there are no points, as its summary says
+LOW = {"lipschitz": 0.06}  # says less than the distance, by construction
 SIDES = {"occupancy", "imnet", "fourier", "sal_l0"}  # their values are no distances
 
 
@@ -58,25 +59,81 @@ def test_a_recipe_describes_itself_and_has_a_size_for_every_preset(name: str) ->
         ("igr", {"manifold": 1, "normals": 1, "eikonal": 0.1}, {"width": 512, "depth": 8, "skip": 4}),
         # the code of Sitzmann et al. 2020; ω₀ = 30
         ("siren", {"manifold": 3e3, "normals": 1e2, "off_surface": 1e2, "eikonal": 5e1}, {"width": 256, "omega": 30.0}),
+        # the authors' settings for scans, at the start
+        (
+            "digs",
+            {"divergence": 1e2, "manifold": 3e3, "off_surface": 1e2, "eikonal": 5e1},
+            {"width": 256, "depth": 5, "omega": 30.0, "radius": 1.6, "scaling": 0.1},
+        ),
+        (
+            "steik",
+            {"divergence": 1e2, "manifold": 2e3, "off_surface": 1e2, "eikonal": 5e1},
+            {"width": 128, "depth": 5, "quadratic": True},
+        ),
+        (
+            "singular_hessian",
+            {"singularity": 3, "manifold": 7e3, "off_surface": 6e2, "eikonal": 5e1},
+            {"width": 256, "depth": 4},
+        ),
+        ("hotspot", {"eikonal": 3, "manifold": 500, "heat": 8}, {"width": 128, "depth": 5, "quadratic": True}),
+        ("viscoreg", {"eikonal": 5e1, "manifold": 3e3, "off_surface": 1e2}, {"width": 128, "depth": 5}),
+        # Atzmon & Lipman 2020 and 2021: 8 layers of 512; Park et al. 2019: the same with dropout and a last tanh
+        ("sal", {"unsigned": 1}, {"width": 512, "depth": 8, "skip": 4, "normed": True, "beta": 0}),
+        ("sal_l0", {"indicator": 1, "manifold": 2}, {"width": 512, "depth": 8, "normed": True, "leak": 0.0}),
+        ("sald", {"slope": 1, "unsigned": 1}, {"width": 512, "depth": 8, "skip": 4}),
+        ("deepsdf", {"clamped": 1}, {"width": 512, "depth": 8, "normed": True, "dropout": 0.2, "leak": 0.0}),
+        # Coiffier & Béthune 2024: 20 layers of 128
+        ("lipschitz", {"transport": 1, "hinge": 1}, {"width": 128, "depth": 20}),
+        # Clémot & Digne 2023: 100 (100 f² + alignment), 200, 20, 100; 6 layers of 64
+        (
+            "tv",
+            {"variation": 20, "eikonal": 200, "manifold": 1e4, "normals": 100, "hints": 100},
+            {"width": 64, "depth": 6},
+        ),
+        # Chen & Zhang 2019: the decoder's widths, leaky ReLUs of 0.02
+        ("imnet", {"weighted_square": 1}, {"widths": [1024, 1024, 1024, 512, 256, 128], "slope": 0.02}),
+        ("fourier", {"cross_entropy": 1}, {"width": 256, "depth": 8, "features": 256}),
     ],
 )
 def test_weights_and_networks_are_the_published_ones(
-    name: str, weights: dict[str, float], config: dict[str, float]
+    name: str, weights: dict[str, float], config: dict[str, Any]
 ) -> None:
     recipe = RECIPES[name]
-    assert {term: weight for term, (weight, _) in recipe.objective.terms.items()} == weights
+    found = {term: weight(0.0) if callable(weight) else weight for term, (weight, _) in recipe.objective.terms.items()}
+    assert found == weights
     network = recipe.network(Evidence(directions(50).astype(np.float32), None, None), recipe.sizes["fine"])
-    assert isinstance(network, MLP | Siren)
-    assert config.items() <= network.config.items()
+    held: dict[str, Any] = network.config
+    assert {key: held.get(key) for key in config} == config
 
 
-def sphere_of(name: str, *, normals: bool = True, seed: int = 0, steps: int | None = None) -> NeuralSDF:
+def test_schedules_end_where_the_published_ones_do() -> None:
+    last = {
+        name: {term: weight(1.0) for term, (weight, _) in RECIPES[name].objective.terms.items() if callable(weight)}
+        for name in ("digs", "steik", "singular_hessian", "hotspot", "lipschitz", "tv")
+    }
+    assert last["digs"] == last["steik"] == {"divergence": 0}
+    assert last["singular_hessian"] == {"singularity": 1e-4}
+    assert last["hotspot"] == {"heat": 1}
+    assert last["lipschitz"] == {"hinge": 100}
+    assert last["tv"] == {"variation": pytest.approx(20 / 26), "hints": 0}
+
+
+def test_lightsal_is_as_small_as_it_says() -> None:
+    evidence = Evidence(directions(50).astype(np.float32), None, None)
+    counts = [
+        sum(p.numel() for p in RECIPES["lightsal"].network(evidence, RECIPES["lightsal"].sizes[size]).parameters())
+        for size in ("draft", "fine")
+    ]
+    assert all(f"{count:,}" in RECIPES["lightsal"].summary for count in counts), counts
+
+
+def fitted(name: str, *, normals: bool = True, seed: int = 0, steps: int | None = None) -> Fit:
     with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setitem(RECIPES, name, small(name))
         fit = Fit(ball_points(2500, 2.0, normals=normals), recipe=name, steps=steps, seed=seed, device="cpu")
         finish(fit)
-        assert fit.step <= 300
-        return fit.sdf
+        assert fit.step <= 400
+        return fit
 
 
 @pytest.mark.parametrize(
@@ -87,16 +144,17 @@ def sphere_of(name: str, *, normals: bool = True, seed: int = 0, steps: int | No
         ("igr", False, 0.01), ("igr_unsquared", True, 0.01), ("imnet", True, 0.03), ("lightsal", False, 0.02),
         ("lipschitz", True, 0.03), ("neural_pull", False, 0.02), ("occupancy", True, 0.02), ("regression", True, 0.01),
         ("sal", False, 0.02), ("sal_l0", False, 0.04), ("sald", False, 0.02), ("singular_hessian", False, 0.02),
-        ("siren", True, 0.005), ("sobolev", True, 0.02), ("steik", False, 0.02), ("tv", True, 0.02),
-        ("viscoreg", False, 0.02),
+        ("siren", True, 0.005), ("siren", False, 0.02), ("sobolev", True, 0.02), ("steik", False, 0.02),
+        ("tv", True, 0.02), ("viscoreg", False, 0.02),
     ],
 )  # fmt: skip
 def test_a_sphere_is_found(name: str, normals: bool, bound: float) -> None:
     """Bounds are shares of the radius, on average; the worst may be eight times as far off."""
-    sdf, radius = sphere_of(name, normals=normals), 2.0
+    fit, radius = fitted(name, normals=normals), 2.0
+    sdf = fit.sdf
     assert sdf.network.kind in NETWORKS
     assert json.loads(json.dumps(sdf.info))["recipe"] == name
-    mesh = extract_sdf(sdf, resolution=48)
+    mesh = fit.mesh(sdf, resolution=48)
     lengths = np.linalg.norm(mesh.vertices, axis=1) / radius
     near = np.abs(lengths - 1) < 8 * bound
     if name not in STRAY:
@@ -111,12 +169,12 @@ def test_a_sphere_is_found(name: str, normals: bool, bound: float) -> None:
         value = sdf(beside * share).detach().numpy() / radius
         assert (np.sign(value) == np.sign(share - 1)).mean() > 0.995
         if name not in SIDES:
-            assert np.abs(value - (share - 1)).mean() < 0.03
+            assert np.abs(value - (share - 1)).mean() < LOW.get(name, 0.03)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name: str) -> None:
-    first, again, other = (sphere_of(name, seed=seed, steps=15).network.state_dict() for seed in (3, 3, 4))
+    first, again, other = (fitted(name, seed=seed, steps=15).sdf.network.state_dict() for seed in (3, 3, 4))
     torch.manual_seed(0)
     assert list(first) == list(again)
     for key, value in first.items():
@@ -124,7 +182,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name: str)
     learned = [key for key, value in first.items() if value.is_floating_point()]
     assert all(first[key].shape == other[key].shape for key in learned)
     assert all(not torch.equal(first[key], other[key]) for key in learned)
-    start = "layers.0.weight"  # still near where it began, and that is drawn anew too
+    # still near where it began, and that is drawn anew too
+    start = next(key for key, value in first.items() if key.startswith("layers.0") and value.ndim == 2)
     assert (first[start] - other[start]).norm() > 0.5 * first[start].norm()
 
 
@@ -135,7 +194,7 @@ def test_fitting_leaves_the_global_generators_alone(name: str) -> None:
     before = torch.rand(1), np.random.random()
     torch.manual_seed(11)
     np.random.seed(11)
-    sphere_of(name, steps=2)
+    fitted(name, steps=2)
     assert (torch.rand(1), np.random.random()) == before
 
 
