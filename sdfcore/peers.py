@@ -104,9 +104,8 @@ def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
         return points[near], normals[near]
 
     def field(queries: torch.Tensor) -> torch.Tensor:
-        q = queries.numpy().astype(np.float64)
-        at, along = nearest(q)
-        return torch.from_numpy(np.einsum("ni,ni->n", q - at, along).astype(np.float32))
+        at, along = (torch.from_numpy(v) for v in nearest(queries.detach().numpy()))
+        return ((queries.double() - at) * along).sum(dim=1).to(queries.dtype)
 
     whole = extract(field, grown, resolution=resolution, refine=0)
     at, along = nearest(whole.vertices)

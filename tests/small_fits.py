@@ -21,14 +21,14 @@ Array = NDArray[np.floating]
 
 SMALL = {
     "deepsdf": Size(width=48, depth=3, steps=150, batch=256, rate=5e-3),
-    "digs": Size(width=64, depth=3, steps=400, batch=256, rate=1e-3),
+    "digs": Size(width=64, depth=3, steps=300, batch=256, rate=1e-4),
     "distance": Size(width=16, depth=1, steps=100, batch=256, rate=1e-2, nodes=3000),
     "fourier": Size(width=64, depth=3, steps=300, batch=512, rate=2e-3),
     "hash": Size(width=24, depth=1, steps=200, batch=256, rate=1e-2, nodes=2**15),
-    "hotspot": Size(width=48, depth=3, steps=400, batch=256, rate=2e-3),
+    "hotspot": Size(width=64, depth=3, steps=300, batch=256, rate=5e-5),
     "igr": Size(width=48, depth=3, steps=150, batch=128, rate=4e-3),
     "igr_unsquared": Size(width=48, depth=3, steps=150, batch=128, rate=4e-3),
-    "imnet": Size(width=96, depth=4, steps=300, batch=512, rate=2e-3),
+    "imnet": Size(width=96, depth=4, steps=700, batch=512, rate=2e-3),
     "lightsal": Size(width=32, depth=3, steps=150, batch=256, rate=5e-3),
     "lipschitz": Size(width=32, depth=5, steps=300, batch=256, rate=1e-2),
     "neural_pull": Size(width=48, depth=3, steps=150, batch=256, rate=3e-3),
@@ -37,12 +37,12 @@ SMALL = {
     "sal": Size(width=48, depth=3, steps=200, batch=256, rate=5e-3),
     "sal_l0": Size(width=48, depth=3, steps=200, batch=256, rate=3e-3),
     "sald": Size(width=48, depth=3, steps=150, batch=256, rate=5e-3),
-    "singular_hessian": Size(width=64, depth=3, steps=400, batch=192, rate=1e-3),
+    "singular_hessian": Size(width=64, depth=3, steps=300, batch=192, rate=1e-4),
     "siren": Size(width=64, depth=2, steps=250, batch=256, rate=1e-3),
     "sobolev": Size(width=48, depth=3, steps=150, batch=256, rate=5e-3),
-    "steik": Size(width=48, depth=3, steps=400, batch=256, rate=2e-3),
-    "tv": Size(width=64, depth=3, steps=400, batch=192, rate=1e-3),
-    "viscoreg": Size(width=64, depth=3, steps=400, batch=256, rate=1e-3),
+    "steik": Size(width=64, depth=3, steps=300, batch=256, rate=3e-5),
+    "tv": Size(width=64, depth=3, steps=300, batch=192, rate=1e-4),
+    "viscoreg": Size(width=64, depth=3, steps=300, batch=256, rate=5e-5),
 }
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..networks import SphereSiren
 from ..objectives import At, Objective, eikonal_everywhere, manifold, off_surface, schedule
 from ..recipe import Recipe, Size
 from ..sampling import Evidence, HalfUniform, Sampler
+from .digs import network
 
 
 def singularity(at: At) -> Tensor:
@@ -20,10 +20,6 @@ def singularity(at: At) -> Tensor:
     (a, b, c), (_, d, e), (_, _, f) = at.near.hessian.permute(1, 2, 0)
     determinant = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)  # of a symmetric matrix, in full
     return determinant.abs().mean()
-
-
-def _network(evidence: Evidence, size: Size) -> nn.Module:
-    return SphereSiren(size.width, size.depth)
 
 
 def _sampler(evidence: Evidence, network: nn.Module, size: Size, seed: int, device: torch.device) -> Sampler:
@@ -36,7 +32,7 @@ RECIPE = Recipe(
     source="Wang, Wang, Wang, Chen, Xin, Tu, Wang: Neural-Singular-Hessian: Implicit Neural Representation of "
     "Unoriented Point Clouds by Enforcing Singular Hessian, SIGGRAPH Asia 2023",
     summary="faithful surfaces of points without normals, thin walls too; the distance is poor far away",
-    network=_network,
+    network=network,
     sampler=_sampler,
     # weights and schedule of the authors' code
     objective=Objective(
@@ -48,8 +44,8 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=128, depth=4, steps=800, batch=1024, rate=5e-4),
-        "balanced": Size(width=256, depth=4, steps=2000, batch=1536, rate=2e-4),
+        "draft": Size(width=128, depth=4, steps=800, batch=1024, rate=2e-4),
+        "balanced": Size(width=256, depth=4, steps=2000, batch=1536, rate=1e-4),
         "fine": Size(width=256, depth=4, steps=10_000, batch=15_000, rate=5e-5),  # as published
     },
     clip=10.0,

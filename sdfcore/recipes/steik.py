@@ -12,7 +12,7 @@ from ..networks import SphereSiren
 from ..objectives import At, Objective, eikonal_everywhere, manifold, off_surface
 from ..recipe import Recipe, Size
 from ..sampling import Evidence
-from .digs import fading, sampler
+from .digs import fading, sampler, scaling
 
 
 def directional_divergence(at: At) -> Tensor:
@@ -21,7 +21,7 @@ def directional_divergence(at: At) -> Tensor:
 
 
 def network(evidence: Evidence, size: Size) -> nn.Module:
-    return SphereSiren(size.width, size.depth, quadratic=True)
+    return SphereSiren(size.width, size.depth, quadratic=True, scaling=scaling(size))
 
 
 RECIPE = Recipe(
@@ -41,8 +41,8 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=96, depth=4, steps=1000, batch=1024, rate=1e-3),
-        "balanced": Size(width=128, depth=5, steps=2500, batch=1536, rate=5e-4),
+        "draft": Size(width=96, depth=4, steps=1000, batch=1024, rate=2e-4),
+        "balanced": Size(width=128, depth=5, steps=2500, batch=1536, rate=1e-4),
         "fine": Size(width=128, depth=5, steps=10_000, batch=15_000, rate=1e-4),  # as published
     },
     clip=10.0,

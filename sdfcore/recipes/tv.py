@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..networks import SphereSiren
 from ..objectives import At, Objective, alignment, eikonal_everywhere
 from ..recipe import Recipe, Size
 from ..sampling import Evidence, Footed, Sampler
+from .digs import network
 
 _EPOCHS = 50  # published; the schedules are in these
 
@@ -34,10 +34,6 @@ def hints(at: At) -> Tensor:
     return (at.space.value - at.batch.known_distances).square().mean()
 
 
-def _network(evidence: Evidence, size: Size) -> nn.Module:
-    return SphereSiren(size.width, size.depth)
-
-
 def _sampler(evidence: Evidence, network: nn.Module, size: Size, seed: int, device: torch.device) -> Sampler:
     return Footed(evidence, size.batch, seed, device, uniform=0.8, signed=True, pool=min(100_000, 50 * size.steps))
 
@@ -47,7 +43,7 @@ RECIPE = Recipe(
     title="Total variation",
     source="Clémot, Digne: Neural skeleton: Implicit neural representation away from the surface, SMI 2023",
     summary="a distance that is sharp at the medial axis, for skeletons; needs normals",
-    network=_network,
+    network=network,
     sampler=_sampler,
     # weights of the authors' code: 100 (100 f² + alignment), 200, 100 for 20 of 50 epochs, 20 / (1 + (epoch / 10)²)
     objective=Objective(
@@ -60,8 +56,8 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=64, depth=4, steps=1000, batch=1024, rate=1e-3),
-        "balanced": Size(width=64, depth=6, steps=3000, batch=2048, rate=5e-4),
+        "draft": Size(width=64, depth=4, steps=1000, batch=1024, rate=2e-4),
+        "balanced": Size(width=64, depth=6, steps=3000, batch=2048, rate=2e-4),
         "fine": Size(width=64, depth=6, steps=10_000, batch=8192, rate=2e-4),  # the published size
     },
     needs_normals=True,
