@@ -1,0 +1,122 @@
+"""The suites about methods: whom they measure, the measures themselves, and how their tables judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+
+from scripts.benchmarks import inputs, methods, methods_section, official
+from scripts.benchmarks.protocol import srb_measures
+from sdfcore.geometry import Mesh, PointCloud
+from sdfcore.recipes import RECIPES
+from sdfcore.surfaces import sample_surface
+from sdfcore.writing import write
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def ball(radius: float = 1.0) -> Mesh:
+    shape = trimesh.creation.icosphere(4)
+    return Mesh(radius * np.array(shape.vertices), np.array(shape.faces))
+
+
+def test_every_recipe_and_peer_is_measured_once() -> None:
+    found = methods.all_methods()
+    assert len({m.name for m in found}) == len(found)
+    assert {m.recipe for m in found if not m.peer} == {*RECIPES, "auto"}
+    assert all(m.normals for m in found if m.recipe in RECIPES and RECIPES[m.recipe].needs_normals)
+
+
+def test_the_protocol_measures_a_shift_in_the_scans_units() -> None:
+    scan = sample_surface(ball(3.0), 2000)
+    found = srb_measures(ball(3.3), ball(3.0), scan, samples=40_000)
+    for name in ("paper_chamfer", "exact_chamfer", "scan_mean"):
+        assert found[name] == pytest.approx(0.3, rel=0.05), name
+    assert found["exact_chamfer"] < found["paper_chamfer"]  # samples of the other are farther than its triangles
+    assert found["paper_hausdorff"] == pytest.approx(0.3, rel=0.3)
+
+
+def row(chamfer: float, **more: Any) -> dict[str, Any]:
+    return {
+        "exact_chamfer": chamfer, "paper_chamfer": chamfer, "paper_hausdorff": 1.0, "scan_mean": 0.1, "seconds": 60.0,
+        "components": 1, "euler": 2, "watertight": True, "steps": 10, **more,
+    }  # fmt: skip
+
+
+def body(ours: float) -> dict[str, Any]:
+    rows = {"distance": row(ours), "digs, no normals": row(0.01), "poisson 8": row(0.2), "poisson 9": row(0.25)}
+    machine = {"cpu": "c", "cores": 2, "system": "s", "date": "d", "versions": {"Python": "3"}}
+    return {"settings": {"training": 60, "preset": "balanced", "samples": 10}, "machine": machine, "rows": {"a": rows}}
+
+
+def test_our_best_with_normals_is_held_against_the_better_poisson() -> None:
+    assert all(bar.passed for bar in methods_section.bars(body(0.205)))
+    assert not all(bar.passed for bar in methods_section.bars(body(0.22)))
+    text = methods_section.section(body(0.205))
+    assert text.index("| digs, no normals |") < text.index("| poisson 8 |") < text.index("| distance |")
+    broken = body(0.2)
+    broken["rows"]["a"]["sal"] = {"error": "it died"}
+    assert "sal on a" in methods_section.bars(broken)[0].found
+    assert "it died" in methods_section.section(broken)
+
+
+def test_sides_are_the_share_of_the_box_that_agrees() -> None:
+    assert inputs.sides(ball(), ball()) == 1.0
+    shell = 4 / 3 * np.pi * (1 - 0.8**3) / 2.4**3
+    assert inputs.sides(ball(0.8), ball()) == pytest.approx(1 - shell, abs=0.01)
+
+
+def test_normals_are_spoilt_as_the_variant_says() -> None:
+    cloud, random = sample_surface(ball(), 3000), np.random.default_rng(0)
+    bare, flipped, *noisy = (variant.spoil(cloud, 2.0, random) for variant in inputs.VARIANTS)
+    assert bare.normals is None
+    assert flipped.normals is not None
+    assert cloud.normals is not None
+    turned = np.einsum("ni,ni->n", flipped.normals, cloud.normals) < 0
+    assert turned.mean() == pytest.approx(inputs.FLIPPED, abs=0.03)
+    for share, spoilt in zip(inputs.NOISES, noisy, strict=True):
+        assert (spoilt.points - cloud.points).std() == pytest.approx(2.0 * share, rel=0.05)
+
+
+def test_a_wrong_side_or_a_worse_chamfer_fails_its_bar() -> None:
+    good = {"auto": {"watertight": True, "sides": 0.999, "chamfer": 1.0}}
+    bad = {"auto": {"watertight": True, "sides": 0.9, "chamfer": 1.0}}
+    noise = {"auto": {"chamfer": 1.0}, "poisson 7": {"chamfer": 0.9}, "poisson 8": {"chamfer": 2.0}, "rimls": {}}
+    bare, flipped, *noisy = (variant.name for variant in inputs.VARIANTS)
+    rows = {bare: dict.fromkeys("abcdefghi", good) | {"j": bad}, flipped: {"a": good, "b": bad}, noisy[0]: {"a": noise}}
+    assert [bar.passed for bar in inputs.bars({"rows": rows})] == [True, False, False]
+
+
+def test_official_is_judged_at_every_budget() -> None:
+    known = {
+        "ours: siren": {"chamfer": 1.0}, "official: siren": {"chamfer": 2.0}, "ours: digs": {"chamfer": 3.0},
+        "official: digs": {"chamfer": 2.0}, "official: steik": {"chamfer": 4.0},
+        "ours: auto, no normals": {"chamfer": 1.5},
+    }  # fmt: skip
+    found = {bar.text: bar.passed for bar in official.bars({"rows": {"anchor": {"30": known}}})}
+    assert found["siren, 30 s: ours ≤ theirs"]
+    assert not found["digs, 30 s: ours ≤ theirs"]
+    assert [passed for text, passed in found.items() if text.startswith("without normals")] == [True]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["one_method", "--recipe", "sal", "--preset", "draft", "--steps", "15", "--no-normals"], ["one_peer", "hoppe"]],
+)
+def test_a_method_runs_in_a_process_of_its_own(words: list[str], tmp_path: Path) -> None:
+    cloud = sample_surface(ball(), 1500)
+    write(tmp_path / "in.ply", PointCloud(cloud.points, cloud.normals))
+    files = [str(tmp_path / "in.ply"), str(tmp_path / "out.ply")]
+    command = [words[0], *words[1:], *files] if words[0] == "one_peer" else [words[0], *files, *words[1:]]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *command], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1])["recipe"] in ("sal", "hoppe")
+    assert (tmp_path / "out.ply").exists()
