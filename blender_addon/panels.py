@@ -117,11 +117,11 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return results.of(context.active_object) is not None
+        return _shown(context) is not None
 
     def draw(self, context: Context) -> None:
         layout, settings = self.layout, context.scene.sdf
-        result = results.of(context.active_object)
+        result = _shown(context)
         row = layout.row(align=True)
         row.label(text=result.name, icon="OUTLINER_OB_MESH")
         source = results.source_of(result)
@@ -129,6 +129,8 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
             hidden = not source.visible_get()
             row.operator("sdf.toggle_source", text="Source", icon="HIDE_ON" if hidden else "HIDE_OFF")
         _draw_figures(layout, result)
+        if results.MODEL not in result:  # another method's mesh, to be compared with
+            return
         layout.use_property_split = True
         layout.use_property_decorate = False
         column = layout.column(align=True)
@@ -139,6 +141,12 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
         row = layout.row(align=True)
         row.operator("sdf.remesh", icon="MOD_REMESH")
         row.operator("sdf.continue_fit", icon="PLAY")
+
+
+def _shown(context: Context) -> Any:
+    """The result to show figures of: a fit's, or a mesh that another method made."""
+    active = context.active_object
+    return results.of(active) or (active if active is not None and results.REPORT in active else None)
 
 
 def _aside(layout: Layout, text: str) -> None:

@@ -7,8 +7,9 @@ import json
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import comparing, meshes
+from bl_ext.test.neural_sdf.blender_addon import comparing, meshes, panels
 from bl_ext.test.neural_sdf.sdfcore import peers
+from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
 
@@ -29,6 +30,10 @@ def test_a_method_of_the_backend_puts_its_mesh_beside_the_source(worker):
     told = json.loads(made["sdf_report"])
     assert told["metrics"]["chamfer"] == 0.0012
     assert "sdf_model" not in made  # there is nothing to mesh again
+    assert bpy.context.object == made
+    shown = draw(panels.SDF_PT_result)
+    assert "1.2 mm" in shown.texts("label")
+    assert "sdf.remesh" not in shown.texts("operator")
     assert bpy.data.objects["Suzanne"].data.users == 1
 
 
