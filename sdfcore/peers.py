@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from .errors import InputError, NoNormalsError
 from .geometry import Array, Box, Mesh, PointCloud
@@ -89,6 +88,7 @@ def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
         NoNormalsError: the points have no normals. NoSurfaceError: none was found.
     """
     import torch
+    from scipy.spatial import cKDTree
 
     from .extraction import extract
     from .sampling import Evidence
