@@ -92,6 +92,7 @@ class FitCommand:
             device=self.device,
             samples=self.samples,
             on_stage=stage,
+            seconds_left=deadline.training_begins,
         )
         stopped = _train(fit, screen, deadline)
         self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)

@@ -16,6 +16,7 @@ _EXTRACTION_AT_256 = 1.5
 _CARRYING_AT_256 = 0.8  # seconds to compare with the source, colour and write the vertices of such a mesh
 _MARGIN = 1.5  # an estimate from a small sample may be this much too low
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
+_REST_SHARE = 0.4  # of what is left of it, at most: a fine mesh of an untrained field is worth nothing
 _SMALLER = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 
 
@@ -74,7 +75,8 @@ class Deadline:
     def _settle(self, wanted: int) -> None:
         """Chooses the resolution and foresees the mesh's time."""
         if self.seconds is not None and not self._asked:
-            share = min(_EXTRACTION_SHARE * self.seconds, self.seconds - self.clock() - self.afterwards)
+            rest = self.seconds - self.clock() - self.afterwards
+            share = min(_EXTRACTION_SHARE * self.seconds, _REST_SHARE * rest)
             affordable = [r for r in (wanted, *_SMALLER) if r <= wanted and self._cost(r) <= share]
             taken = affordable[0] if affordable else min(_SMALLER[-1], wanted)
             self.resolution = None if taken == wanted else taken
@@ -93,6 +95,11 @@ class Deadline:
     def training_seconds(self) -> float | None:
         """The budget to give a :class:`~sdfcore.fitting.Fit`."""
         return None if self.seconds is None else max(self.left(), 0.1)
+
+    def training_begins(self) -> float:
+        """Seconds of training, now that the preparation is done and what it took is known."""
+        self._settle(self.preset_resolution)
+        return self.left()
 
     def measure(self, fit: Fit) -> None:
         """Replaces guesses by what is known: the fit's resolution and, a third of the way, the extraction's time."""

@@ -127,6 +127,7 @@ def begin(request: Message, options: Options, deadline: Deadline, screen: Screen
         samples=options.samples,
         start=None if model is None else storage.from_bytes(model.tobytes()),
         on_stage=screen.stage,
+        seconds_left=deadline.training_begins,
     )
 
 

@@ -96,6 +96,8 @@ class Fit:
         resolution: for extraction, instead of the preset's.
         samples: of a mesh's surface, or the most points kept of a scan.
         start: a fit to go on from; its network, frame and recipe are taken.
+        seconds_left: asked once, when the preparation is done: what is left of ``seconds`` by then, if that is not the
+            difference.
     Raises:
         InputError and its kin, from the plan. DivergedError while iterating; ``sdf`` then still is the best so far.
     """
@@ -114,7 +116,9 @@ class Fit:
         samples: int | None = None,
         start: NeuralSDF | None = None,
         on_stage: Callable[[str], None] | None = None,
+        seconds_left: Callable[[], float] | None = None,
     ) -> None:
+        self.seconds_left = seconds_left
         self.began = time.perf_counter()
         self.source = source
         self.start = start
@@ -197,7 +201,8 @@ class Fit:
         self._descending = time.perf_counter()
         seconds = self.plan.seconds
         if seconds is not None:  # one step is taken even if nothing is left
-            seconds = max(seconds - (self._descending - self.began), 1e-6)
+            left = seconds - (self._descending - self.began) if self.seconds_left is None else self.seconds_left()
+            seconds = max(left, 1e-6)
         budget = Budget(self._budget_steps, seconds, self._descending)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
         losses = lambda progress: objective(At.of(network, sampler.batch(), progress), progress)
