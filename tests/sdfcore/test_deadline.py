@@ -92,6 +92,17 @@ def test_time_lost_before_the_first_step_is_saved_at_the_mesh() -> None:
     assert chosen(limit) <= 128
 
 
+def test_a_long_preparation_is_saved_at_the_mesh_and_not_at_the_training() -> None:
+    clock = Clock()
+    held = deadline(20, clock=clock)
+    assert held.resolution is None
+    assert held.training_begins() > 15
+    clock.now = 16.0  # three seconds are left, and one is needed afterwards
+    assert held.training_begins() > 1.8
+    assert held.resolution is not None
+    assert held.resolution < 256
+
+
 def test_the_resolution_does_not_change_as_time_runs_out() -> None:
     clock = Clock()
     limit = deadline(20, resolution=None, preset=128, clock=clock)
