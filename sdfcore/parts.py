@@ -52,8 +52,9 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
     normal, where there are ``normals``, faces the same way; and if ``fewest`` of the points are nearer to it than to
     any other part, two thirds of them facing its way, and it is not much smaller than what so many points stand for: a
     sliver beside a surface has the surface's points within reach, but none of its own, or more than it has room for.
-    For the part with the largest area a quarter of its vertices is enough, for it may span large holes; it is the
-    answer where no part is supported. A stray sheet can be the largest, too.
+    For the part with the largest area a quarter of its vertices is enough, for it may span large holes, or that half
+    of the points are nearest to it, for it may be rough yet; it is the answer where no part is supported. A stray sheet
+    can be the largest, too.
     """
     of_face = parts(mesh)
     of_vertex = np.zeros(len(mesh.vertices), np.int64)
@@ -68,15 +69,16 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
     close = np.isfinite(gap)
     good = close & alike(np.arange(len(mesh.vertices)), np.where(close, near, 0))
     share, areas = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1), part_areas(mesh)
-    found = share >= 2 / 3
+    found, most = share >= 2 / 3, np.zeros(len(share), bool)
     if len(share) > 1:
         owner = np.asarray(cKDTree(mesh.vertices).query(points, workers=-1)[1])
         own = np.bincount(of_vertex[owner], minlength=len(share))
         facing = np.bincount(of_vertex[owner], alike(owner, np.arange(len(points))), minlength=len(share))
+        most = facing >= len(points) / 2
         room = areas >= _ROOM * fewest / len(points) * areas.sum()
         found &= (own >= fewest) & (facing >= 2 / 3 * own) & room
     largest = np.argmax(areas)
-    found[largest] = share[largest] >= 1 / 4 or not found.any()
+    found[largest] = share[largest] >= 1 / 4 or most[largest] or not found.any()
     return np.asarray(found)
 
 

@@ -95,6 +95,15 @@ def test_a_stray_sheet_goes_even_if_it_is_the_largest() -> None:
     assert kept(mesh, mesh.vertices[ours], mesh.normals[ours]) == {1}
 
 
+def test_a_rough_surface_that_most_points_belong_to_is_not_given_up_for_a_speck() -> None:
+    mesh = spheres(0, 1.5, radii=(1, 0.1))
+    speck = mesh.attributes["owner"] == 1
+    points = np.concatenate(
+        [1.2 * mesh.vertices[~speck], mesh.vertices[speck]]
+    )  # the large one is too small by a fifth
+    assert kept(mesh, points, None) == {0, 1}
+
+
 def test_the_largest_part_may_span_holes_and_a_small_one_may_not() -> None:
     mesh = spheres(0, 8, 16, radii=(3, 1, 1))
     owner = mesh.attributes["owner"]
