@@ -78,7 +78,8 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
         room = areas >= _ROOM * fewest / len(points) * areas.sum()
         found &= (own >= fewest) & (facing >= 2 / 3 * own) & room
     largest = np.argmax(areas)
-    found[largest] = share[largest] >= 1 / 4 or most[largest] or not found.any()
+    alone = areas[found].sum() < 0.1 * areas[largest]  # specks do not stand for a surface
+    found[largest] = share[largest] >= 1 / 4 or most[largest] or alone
     return np.asarray(found)
 
 
