@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
+from torch import nn
 
-from scripts.benchmarks import inputs, methods, methods_section, official
-from scripts.benchmarks.protocol import srb_measures
-from sdfcore.geometry import Mesh, PointCloud
+from scripts.benchmarks import inputs, meshes, methods, methods_section, official
+from scripts.benchmarks.protocol import SrbMeasures
+from sdfcore.fields import NeuralSDF
+from sdfcore.geometry import Box, Frame, Mesh, PointCloud
 from sdfcore.recipes import RECIPES
 from sdfcore.surfaces import sample_surface
 from sdfcore.writing import write
@@ -36,7 +39,7 @@ def test_every_recipe_and_peer_is_measured_once() -> None:
 
 def test_the_protocol_measures_a_shift_in_the_scans_units() -> None:
     scan = sample_surface(ball(3.0), 2000)
-    found = srb_measures(ball(3.3), ball(3.0), scan, samples=40_000)
+    found = SrbMeasures(ball(3.0), scan, samples=40_000)(ball(3.3))
     for name in ("paper_chamfer", "exact_chamfer", "scan_mean"):
         assert found[name] == pytest.approx(0.3, rel=0.05), name
     assert found["exact_chamfer"] < found["paper_chamfer"]  # samples of the other are farther than its triangles
@@ -100,7 +103,7 @@ def test_official_is_judged_at_every_budget() -> None:
         "official: digs": {"chamfer": 2.0}, "official: steik": {"chamfer": 4.0},
         "ours: auto, no normals": {"chamfer": 1.5},
     }  # fmt: skip
-    found = {bar.text: bar.passed for bar in official.bars({"rows": {"anchor": {"30": known}}})}
+    found = {bar.text: bar.passed for bar in official.bars({"rows": {"anchor": {"30": known, "60": known}}})}
     assert found["siren, 30 s: ours ≤ theirs"]
     assert not found["digs, 30 s: ours ≤ theirs"]
     assert [passed for text, passed in found.items() if text.startswith("without normals")] == [True]
@@ -120,3 +123,35 @@ def test_a_method_runs_in_a_process_of_its_own(words: list[str], tmp_path: Path)
     )
     assert json.loads(done.stdout.splitlines()[-1])["recipe"] in ("sal", "hoppe")
     assert (tmp_path / "out.ply").exists()
+
+
+class Ball(nn.Module):
+    """|x| - radius, some way off."""
+
+    def __init__(self, radius: float, off: float = 0.0) -> None:
+        super().__init__()
+        self.radius, self.off = radius, off
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.norm(dim=1) - self.radius + self.off
+
+
+def test_a_field_is_judged_far_away_and_by_its_sides() -> None:
+    truth, box = ball(0.5), Box([-0.5] * 3, [0.5] * 3)
+    exact = meshes.judged(NeuralSDF(Ball(0.5), Frame(np.zeros(3), 1.0), box), truth, 20_000)
+    assert exact["far"] < 2e-3
+    assert exact["sides"] > 0.995
+    off = meshes.judged(NeuralSDF(Ball(0.5, 0.05), Frame(np.zeros(3), 1.0), box), truth, 20_000)
+    assert off["far"] == pytest.approx(0.05, abs=0.005)
+    assert off["sides"] == pytest.approx(1 - 4 / 3 * np.pi * (0.5**3 - 0.45**3) / 1.2**3, abs=0.01)
+    scaled = meshes.judged(NeuralSDF(Ball(0.5), Frame(np.zeros(3), 4.0), Box([-2.0] * 3, [2.0] * 3)), ball(2.0), 20_000)
+    assert scaled["far"] < 2e-3
+
+
+def test_one_mesh_on_the_wrong_side_fails_its_group() -> None:
+    good, bad = {"far": 0.001, "mean": 0.001, "sides": 0.9999}, {"far": 0.02, "mean": 0.02, "sides": 0.98}
+    rows = {meshes.CLOSED: {"a": {"distance": good}, "b": {"distance": good}}, meshes.CHAIRS: {"c": {"distance": bad}}}
+    assert [bar.passed for bar in meshes.bars({"rows": rows})] == [True, True, False]
+    rows[meshes.CLOSED]["b"] = {"distance": {"error": "it died"}}
+    assert [bar.passed for bar in meshes.bars({"rows": rows})] == [False, False, False]
+    assert "failed" in meshes.section({"rows": rows, "preset": "draft", "machine": body(0.2)["machine"]})

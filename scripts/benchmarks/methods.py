@@ -23,7 +23,7 @@ from sdfcore.writing import write
 from .document import BENCHMARKS, ROOT, commit, machine, publish
 from .measured import measure, threads_here
 from .methods_section import bars, section
-from .protocol import srb_measures
+from .protocol import SrbMeasures
 
 Body = dict[str, Any]
 
@@ -80,7 +80,7 @@ def pairs(folder: Path, names: tuple[str, ...]) -> list[tuple[str, Path, Path]]:
     return found
 
 
-def row(method: Method, scan: PointCloud, truth: Mesh, settings: Settings, folder: Path) -> Body:
+def row(method: Method, scan: PointCloud, measures: SrbMeasures, settings: Settings, folder: Path) -> Body:
     """Runs ``method`` in a process of its own and measures its mesh."""
     source, output = folder / "scan.ply", folder / "result.ply"
     write(source, scan)
@@ -93,7 +93,7 @@ def row(method: Method, scan: PointCloud, truth: Mesh, settings: Settings, folde
             return {"error": "gave no mesh"}
         found = topology(result)
         told = json.loads(done.out.splitlines()[-1])
-        measured = srb_measures(result, truth, scan, settings.samples, settings.seed)
+        measured = measures(result)
     except SdfError as error:
         return {"error": error.line}
     shape = {"watertight": found.watertight, "components": found.components, "euler": found.euler}
@@ -135,12 +135,12 @@ def methods(
     wanted = tuple(word for word in names.split(",") if word)
     for name, scan_path, truth_path in pairs(folder, wanted):
         scan, truth = loaded(scan_path, truth_path)
-        rows = body["rows"].setdefault(name, {})
+        rows, measures = body["rows"].setdefault(name, {}), SrbMeasures(truth, scan, settings.samples, settings.seed)
         for method in chosen:
             if "exact_chamfer" in rows.get(method.name, {}):
                 continue
             with tempfile.TemporaryDirectory() as scratch:
-                rows[method.name] = row(method, scan, truth, settings, Path(scratch))
+                rows[method.name] = row(method, scan, measures, settings, Path(scratch))
             write_json(record, body)
             click.echo(f"{name} {method.name:<28} {_said(rows[method.name])}")
     whole = not (only or names or training < 60)

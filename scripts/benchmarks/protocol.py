@@ -9,26 +9,39 @@ from sdfcore.geometry import Array, Mesh, PointCloud
 from sdfcore.surfaces import MeshDistance, sample_surface
 
 
-def srb_measures(result: Mesh, truth: Mesh, scan: PointCloud, samples: int, seed: int = 0) -> dict[str, float]:
-    """Distances in the original units, unsquared.
+class SrbMeasures:
+    """Distances of meshes to one ``truth``, in the original units, unsquared; what is of the truth is made once.
 
-    ``paper_chamfer`` and ``paper_hausdorff`` are between samples of both meshes: half the sum of both means, the larger
-    of both maxima. ``exact_chamfer`` and ``exact_hausdorff`` are from the same samples to the other mesh's triangles.
-    ``scan_mean`` and ``scan_most`` are from the scan's points to the result's triangles.
+    Args:
+        scan: the points that a mesh was made from. samples: of each mesh.
     """
-    ours, theirs = (sample_surface(mesh, samples, seed).points for mesh in (result, truth))
-    there, back = _nearest(ours, theirs), _nearest(theirs, ours)
-    exact_there, exact_back = MeshDistance(truth).unsigned(ours), MeshDistance(result).unsigned(theirs)
-    from_scan = MeshDistance(result).unsigned(scan.points)
-    return {
-        "paper_chamfer": float(there.mean() + back.mean()) / 2,
-        "paper_hausdorff": float(max(there.max(), back.max())),
-        "exact_chamfer": float(exact_there.mean() + exact_back.mean()) / 2,
-        "exact_hausdorff": float(max(exact_there.max(), exact_back.max())),
-        "scan_mean": float(from_scan.mean()),
-        "scan_most": float(from_scan.max()),
-    }
+
+    def __init__(self, truth: Mesh, scan: PointCloud, samples: int, seed: int = 0) -> None:
+        self.scan, self.samples, self.seed = scan, samples, seed
+        self.points = sample_surface(truth, samples, seed).points
+        self.tree, self.distance = cKDTree(self.points), MeshDistance(truth)
+
+    def __call__(self, result: Mesh) -> dict[str, float]:
+        """The measures of ``result``.
+
+        ``paper_chamfer`` and ``paper_hausdorff`` are between samples of both meshes: half the sum of both means, the
+        larger of both maxima. ``exact_chamfer`` and ``exact_hausdorff`` are from the same samples to the other mesh's
+        triangles. ``scan_mean`` and ``scan_most`` are from the scan's points to the result's triangles.
+        """
+        ours = sample_surface(result, self.samples, self.seed).points
+        there, back = _nearest(ours, self.tree), _nearest(self.points, cKDTree(ours))
+        distance = MeshDistance(result)
+        exact_there, exact_back = self.distance.unsigned(ours), distance.unsigned(self.points)
+        from_scan = distance.unsigned(self.scan.points)
+        return {
+            "paper_chamfer": float(there.mean() + back.mean()) / 2,
+            "paper_hausdorff": float(max(there.max(), back.max())),
+            "exact_chamfer": float(exact_there.mean() + exact_back.mean()) / 2,
+            "exact_hausdorff": float(max(exact_there.max(), exact_back.max())),
+            "scan_mean": float(from_scan.mean()),
+            "scan_most": float(from_scan.max()),
+        }
 
 
-def _nearest(points: Array, among: Array) -> Array:
-    return np.asarray(cKDTree(among).query(points, workers=-1)[0])
+def _nearest(points: Array, among: cKDTree) -> Array:
+    return np.asarray(among.query(points, workers=-1)[0])
