@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import Frame, Mesh, PointCloud
+from .denoising import NOISY, denoised, noise_of
+from .geometry import Array, Frame, Mesh, PointCloud
 from .orientation import oriented
 from .planning import Source, check_number
 from .sampling import Evidence
@@ -60,7 +61,18 @@ def prepare(
         return _surveyed(frame, survey(unit, points, normals))
     if normals is None or not needs_distance:
         return Prepared(frame, Evidence(points, normals, None), note)
-    return _surveyed(frame, survey_points(points, normals), note)
+    points, said = _settled(points, normals)
+    return _surveyed(frame, survey_points(points, normals), f"{note} {said}".strip())
+
+
+def _settled(points: Array, normals: Array) -> tuple[Array, str]:
+    """``points`` without their noise, if they have any to speak of, and a sentence about it."""
+    noise, spacing = noise_of(points, normals), Evidence(points, normals, None).spacing
+    if noise < NOISY * spacing:
+        return points, ""
+    share = noise / float(np.linalg.norm(np.ptp(points, axis=0)))
+    note = f"The points scatter by {share:.1%} of their size and were moved onto the surface between them."
+    return denoised(points, normals, noise, spacing).astype(np.float32), note
 
 
 def _surveyed(frame: Frame, found: Survey, note: str = "") -> Prepared:
