@@ -49,7 +49,8 @@ def denoised(points: Array, normals: Array, noise: float, spacing: float) -> Arr
     round shapes do not shrink. Source: after robust implicit moving least squares, Öztireli, Guennebaud, Gross 2009.
 
     Args:
-        points, normals: (N, 3), outward. noise: see :func:`noise_of`. spacing: of the points. Lengths in the same units.
+        points, normals: (N, 3), outward.
+        noise, spacing: of the points, in their units; see :func:`noise_of`.
     """
     width = max(_REACH * noise, _LEAST * spacing)
     stride = max(1, round(np.pi * (2 * width / spacing) ** 2 / _MOST))

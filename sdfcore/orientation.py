@@ -12,6 +12,8 @@ from .geometry import Array, Box, PointCloud
 from .surfaces import PointWinding, point_areas
 
 NEIGHBOURS = 12  # that a tangent plane is laid through
+NOISY_NEIGHBOURS = (24, 48, 96)  # the same where points scatter: the fewest that lie flat
+FLAT = 0.25  # of the neighbours' variance along the plane, how much there may be across it
 COARSE = 3000  # points that are oriented all at once; the work grows with the cube
 MIDDLE = 40_000  # points that are then turned one by one; the rest follow their neighbours
 _ALPHA = 1.3  # regularisation of Gauss's formula: more smooths more
@@ -30,21 +32,41 @@ class Oriented:
     certainty: float
 
 
-def estimate_normals(points: Array, neighbours: int = NEIGHBOURS) -> Array:
+def estimate_normals(points: Array, neighbours: int | None = None) -> Array:
     """(N, 3) unit normals of the planes through each point's neighbours, either way.
+
+    Args:
+        neighbours: of each point; by default :data:`NEIGHBOURS`, or where not even half of those lie flat (two sides
+            of a thin part may not all) as many as do, so that planes are laid through noise and not into it.
 
     Source: principal components, Hoppe et al. 1992, sec. 3.2.
     """
-    count = min(neighbours + 1, len(points))
-    _, near = cKDTree(points).query(points, k=count, workers=-1)
-    near = np.reshape(near, (len(points), count))
+    tree = cKDTree(points)
+    if neighbours is None:
+        some = points[np.random.default_rng(0).permutation(len(points))[:2000]]
+        flat = lambda count: np.median(_thickness(_planes(points, tree, some, count)[0])) < FLAT
+        most = NOISY_NEIGHBOURS[-1]
+        neighbours = NEIGHBOURS if flat(NEIGHBOURS // 2) else next(filter(flat, NOISY_NEIGHBOURS), most)
     found = np.empty((len(points), 3))
     for start in range(0, len(points), 50_000):
         rows = slice(start, start + 50_000)
-        around = points[near[rows]].astype(np.float64)
-        around -= around.mean(axis=1, keepdims=True)
-        found[rows] = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
+        found[rows] = _planes(points, tree, points[rows], neighbours)[1][:, :, 0]
     return found
+
+
+def _planes(points: Array, tree: cKDTree, at: Array, neighbours: int) -> tuple[Array, Array]:
+    """Variances (N, 3), ascending, of the neighbours of ``at`` (N, 3), and the axes (N, 3, 3) they lie along."""
+    count = min(neighbours + 1, len(points))
+    near = np.reshape(tree.query(at, k=count, workers=-1)[1], (len(at), count))
+    around = points[near].astype(np.float64)
+    around -= around.mean(axis=1, keepdims=True)
+    variances, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))
+    return variances, axes
+
+
+def _thickness(variances: Array) -> Array:
+    """(N,) of the neighbours across their plane, of the variance along its shorter axis."""
+    return np.asarray(variances[:, 0] / np.maximum(variances[:, 1], 1e-300))
 
 
 def disagreement(points: Array, normals: Array, neighbours: int = 6) -> float:

@@ -12,7 +12,6 @@ from sdfcore.preparing import prepare
 from sdfcore.sampling import Evidence
 from sdfcore.surfaces import MeshDistance, sample_surface
 
-
 SHAPES = {
     "sphere": trimesh.creation.icosphere(4),
     "torus": trimesh.creation.torus(0.7, 0.25, 96, 48),

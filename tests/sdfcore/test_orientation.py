@@ -52,6 +52,16 @@ def test_planes_through_neighbours_have_the_surfaces_normals_either_way() -> Non
     assert np.median(np.abs(np.einsum("ni,ni->n", found, true))) > 0.99
 
 
+def test_planes_are_laid_through_noise_and_not_into_it() -> None:
+    points, true = samples("torus", 12_000)
+    noisy = points + 0.03 * np.random.default_rng(0).normal(size=points.shape)  # more than the points' spacing
+    few, enough = (np.abs(np.einsum("ni,ni->n", estimate_normals(noisy, k), true)) for k in (12, None))
+    assert np.median(few) < 0.93 < 0.97 < np.median(enough)
+    cloud, _ = oriented(PointCloud(noisy))
+    assert cloud.normals is not None
+    assert agreement(cloud.normals, true) > 0.97
+
+
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_normals_are_found_and_look_outward(name: str) -> None:
     points, true = samples(name)
