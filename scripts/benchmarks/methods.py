@@ -44,12 +44,13 @@ class Settings:
     """What is measured, and how.
 
     Args:
-        training: seconds of a recipe's training. samples: of each mesh in the comparison.
+        training: seconds of a recipe's training. samples: of each mesh in the comparison. resolution: of the meshes.
     """
 
     training: float = 60.0
     samples: int = 1_000_000
     preset: str = "balanced"
+    resolution: int = 256
     seed: int = 0
     threads: int = 1
 
@@ -106,7 +107,8 @@ def _command(method: Method, source: Path, output: Path, settings: Settings) -> 
         depth = [] if method.depth is None else ["--depth", str(method.depth)]
         return [*words, "one_peer", method.recipe, str(source), str(output), *depth]
     words += ["one_method", str(source), str(output), "--recipe", method.recipe, "--preset", settings.preset]
-    words += ["--training", f"{settings.training:g}", "--seed", str(settings.seed)]
+    words += ["--training", f"{settings.training:g}", "--resolution", str(settings.resolution)]
+    words += ["--seed", str(settings.seed)]
     return [*words, "--normals" if method.normals else "--no-normals"]
 
 

@@ -29,7 +29,8 @@ def section(body: Body) -> str:
         [
             "## Methods",
             f"{settings['training']:g} s of training a recipe at the sizes of `{settings['preset']}`, preparation and "
-            "extraction beside it. `exact`: Chamfer from samples to the other mesh's triangles. `CD`, `HD`: the "
+            f"extraction at {settings['resolution']} cells beside it. `exact`: Chamfer from samples to the other mesh's "
+            "triangles. `CD`, `HD`: the "
             "scan benchmark's protocol, half the sum of both unsquared means and the larger maximum "
             f"between {settings['samples']:,} samples of each mesh. `scan`: from the scan's points to the surface. "
             "All in the scans' own units.",

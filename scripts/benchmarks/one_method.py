@@ -21,12 +21,13 @@ from sdfcore.geometry import Mesh, PointCloud
     "--training", type=float, default=60.0, help="Seconds of training; preparation and extraction come extra."
 )
 @click.option("--steps", type=int, help="Training steps instead.")
+@click.option("--resolution", type=int, help="Of the mesh, instead of the preset's.")
 @click.option("--normals/--no-normals", default=True)
 @click.option("--seed", type=int, default=0)
 @click.option("--device", default="auto")
 def one_method(
-    source: Path, output: Path, recipe: str, preset: str, training: float, steps: int | None, normals: bool, seed: int,
-    device: str,
+    source: Path, output: Path, recipe: str, preset: str, training: float, steps: int | None,
+    resolution: int | None, normals: bool, seed: int, device: str,
 ) -> None:  # fmt: skip
     """Fit SOURCE, write OUTPUT, print what it took as JSON."""
     from sdfcore.reading import read
@@ -36,22 +37,22 @@ def one_method(
     if not isinstance(cloud, PointCloud):
         raise click.UsageError(f"{source.name} holds no points.")
     given = cloud if normals else PointCloud(cloud.points)
-    budget = {"steps": steps} if steps else {"training": training}
-    mesh, told = fitted(given, recipe, preset, budget, seed, device)
+    options = {"recipe": recipe, "preset": preset, "resolution": resolution, "seed": seed, "device": device}
+    mesh, told = fitted(given, {"steps": steps} if steps else {"seconds": training}, options)
     write(output, mesh)
     click.echo(json.dumps(told))
 
 
-def fitted(
-    cloud: PointCloud, recipe: str, preset: str, budget: dict[str, Any], seed: int, device: str
-) -> tuple[Mesh, dict[str, Any]]:
-    """The mesh, and the seconds of each stage, the steps and the recipe taken."""
+def fitted(cloud: PointCloud, budget: dict[str, Any], options: dict[str, Any]) -> tuple[Mesh, dict[str, Any]]:
+    """The mesh of a ``Fit`` with ``options``, and the seconds of each stage, the steps and the recipe taken.
+
+    Args:
+        budget: ``steps``, or ``seconds`` of training alone.
+    """
     from sdfcore.fitting import Fit
 
     begun = time.perf_counter()
-    seconds = budget.get("training")
-    options: dict[str, Any] = {"recipe": recipe, "preset": preset, "seed": seed, "device": device}
-    fit = Fit(cloud, steps=budget.get("steps"), seconds=seconds, **options)
+    fit = Fit(cloud, **budget, **options)
     prepared = None
     for progress in fit:
         if prepared is None and progress.stage == "preparing" and "evidence" in fit.__dict__:
