@@ -30,9 +30,9 @@ def section(body: Body) -> str:
             "## Methods",
             f"{settings['training']:g} s of training a recipe at the sizes of `{settings['preset']}`, preparation and "
             f"extraction at {settings['resolution']} cells beside it. `exact`: Chamfer from samples to the other "
-            "mesh's triangles. `CD`, `HD`: the scan benchmark's protocol, half the sum of both unsquared means and the larger "
-            f"maximum between {settings['samples']:,} samples of each mesh. `scan`: from the scan's points to the mesh. "
-            "All in the scans' own units.",
+            "mesh's triangles. `CD`, `HD`: the scan benchmark's protocol, half the sum of both unsquared means and the "
+            f"larger maximum between {settings['samples']:,} samples of each mesh. `scan`: from the scan's points to "
+            "the mesh. All in the scans' own units.",
             "```\npython scripts/benchmark.py methods --data DIR\n```",
             f"Machine: {machine_line(body['machine'], commits)}",
         ]
