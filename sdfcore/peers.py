@@ -192,4 +192,6 @@ def _by_meshlab(title: str, method: str, cloud: PointCloud, settings: dict[str, 
         vertices, faces = result.vertex_matrix() + centre, result.face_matrix()
     except pymeshlab.PyMeshLabException as error:
         raise InputError(f"{title} failed ({error}).", "Check the points, their normals and the settings.") from error
-    return Mesh(vertices, faces)
+    whole = faces[np.isfinite(vertices).all(axis=1)[faces].all(axis=1)]  # moving least squares may divide by nothing
+    used, kept = np.unique(whole, return_inverse=True)
+    return Mesh(vertices[used], kept.reshape(-1, 3))

@@ -71,6 +71,20 @@ def test_poisson_computes_near_the_origin_and_answers_in_place(monkeypatch: pyte
     np.testing.assert_allclose(found.vertices.mean(axis=0), cloud.points.mean(axis=0))
 
 
+def test_vertices_that_are_no_numbers_go_with_their_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(FakeMeshLab):
+        def vertex_matrix(self) -> np.ndarray:
+            found = super().vertex_matrix()
+            found[3] = np.nan
+            return found
+
+    monkeypatch.setitem(sys.modules, "pymeshlab", Broken())
+    found = reconstruct("poisson", sample_surface(sphere(), 500, 0))
+    whole = trimesh.creation.box().faces
+    assert len(found.vertices) == 7
+    assert len(found.faces) == int((whole != 3).all(axis=1).sum())
+
+
 def test_its_failure_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymeshlab", FakeMeshLab(fail=True))
     with pytest.raises(InputError, match="no surface"):
