@@ -93,7 +93,7 @@ class SDFSettings(bpy.types.PropertyGroup):
     )
     samples: IntProperty(
         name="Samples",
-        description="Points taken from the surface of a mesh to train with. 0 takes the preset's",
+        description="Points to train with, taken of a mesh's surface or kept of a cloud. 0 takes the usual number",
         default=0,
         min=0,
         soft_max=1_000_000,

@@ -48,7 +48,7 @@ def commands() -> None:
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps …")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same device: same mesh.")
-@click.option("--samples", type=click.IntRange(min=100), help="Points to take from a mesh's surface.")
+@click.option("--samples", type=click.IntRange(min=100), help="Points taken from a mesh's surface, or kept of a scan.")
 @click.option("--save", type=_FILE, metavar="MODEL", help="Keep the fitted model (.safetensors) for 'sdfcore mesh'.")
 @click.option("--report", type=_FILE, metavar="JSON", help="Write what was done and how good it became.")
 @click.option("--pictures", type=_FILE, metavar="DIR", help="Write loss, cross-section and gradients as PNG.")
@@ -129,7 +129,7 @@ def recipes() -> None:
         _entry(recipe.name, f"{recipe.title}: {recipe.summary}", recipe.source, f"Learns from {recipe.needs}.")
     click.echo("\nTo compare with, as --recipe of 'sdfcore fit':")
     for peer in PEERS.values():
-        _entry(peer.name, f"{peer.title}: {peer.summary}", peer.source, "Needs points with normals.")
+        _entry(peer.name, f"{peer.title}: {peer.summary}", peer.source, "Takes points; finds normals if need be.")
     click.echo()
     for preset in PRESETS.values():
         _entry(preset.name, f"{preset.title}: {preset.steps} steps, resolution {preset.resolution}")

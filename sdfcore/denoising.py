@@ -7,11 +7,13 @@ from scipy.spatial import cKDTree
 
 from .geometry import Array
 
-NOISY = 0.1  # spacings that the noise must reach to be worth anything; exact samples stay below 0.03, real scans above
+NOISY = 0.1  # spacings that the noise must reach to be worth anything: exact samples stay below 0.04, scans above 0.1
+SMOOTH = 0.6  # share of nearest neighbours with like normals, below which heights are those of a shape, not of noise
 _REACH = 2.0  # width of the Gaussian that neighbours are weighed with, in deviations of the noise
 _LEAST = 1.2  # the same in spacings, at least: fewer neighbours have nothing to say
 _PASSES = 2  # the first one finds who is near whom; the second sees clearer
 _ALIKE = 0.7  # length of a difference of normals, at which a neighbour counts e⁻¹
+_CUT = 2.5  # of that width: neighbours farther off count for nothing
 _MOST = 96  # neighbours that are asked; where there are more, evenly thinned ones speak for all
 _CHUNK = 20_000
 _MAD = 0.6745  # median of |x|, x normal of deviation 1
@@ -22,17 +24,18 @@ def noise_of(points: Array, normals: Array, seed: int = 0) -> float:
 
     Points p, q of a sphere see each other at (p - q) · (n_p + n_q) = 0, so curvature adds nothing to these heights, and
     edges do not disturb their median. The nearest neighbours in a cloud thicker than its spacing are those of like
-    height, so the neighbourhood grows until it is wider than the noise.
+    height, so the neighbourhood grows until it is wider than the noise. Where normals turn from neighbour to neighbour,
+    as on thin rods and fine waves of few points, noise cannot be told from shape, and 0 is returned.
     """
     some = np.random.default_rng(seed).permutation(len(points))[:4000]
     at, facing = points[some].astype(np.float64), normals[some].astype(np.float64)
     tree, found = cKDTree(points), 0.0
-    for count in (16, 64, 256):
-        count = min(count, len(points) - 1)
+    for wanted in (16, 64, 256):
+        count = min(wanted, len(points) - 1)
         gap, near = tree.query(at, k=count + 1, workers=-1)
         near = near[:, 1 + count // 2 :]  # the farther half, which has the least preference for like heights
         alike = np.einsum("nki,ni->nk", normals[near], facing) > 0.7
-        if not alike.any():
+        if not alike.any() or (wanted == 16 and alike.mean() < SMOOTH):
             return found
         heights = _heights(points[near], normals[near], at, facing)[alike]
         found = float(np.median(np.abs(heights))) / (_MAD * np.sqrt(2))
@@ -53,7 +56,9 @@ def denoised(points: Array, normals: Array, noise: float, spacing: float) -> Arr
         noise, spacing: of the points, in their units; see :func:`noise_of`.
     """
     width = max(_REACH * noise, _LEAST * spacing)
-    stride = max(1, round(np.pi * (2 * width / spacing) ** 2 / _MOST))
+    within = np.pi * (_CUT * width / spacing) ** 2
+    stride = max(1, round(within / _MOST))
+    count = min(_MOST, int(np.ceil(within)))
     speakers = np.random.default_rng(0).permutation(len(points))[: max(len(points) // stride, 1)]
     facing, found = normals[speakers].astype(np.float64), points.astype(np.float64)
     for _ in range(_PASSES):
@@ -62,7 +67,7 @@ def denoised(points: Array, normals: Array, noise: float, spacing: float) -> Arr
         for start in range(0, len(points), _CHUNK):
             part = slice(start, start + _CHUNK)
             at, normal = found[part], normals[part].astype(np.float64)
-            near = np.reshape(tree.query(at, k=min(_MOST, len(held)), workers=-1)[1], (len(at), -1))
+            near = np.reshape(tree.query(at, k=min(count, len(held)), workers=-1)[1], (len(at), -1))
             height = _mean_height(held[near], facing[near], at, normal, width)
             moved[part] += np.clip(height, -4 * noise, 4 * noise)[:, None] * normal
         found = moved

@@ -258,15 +258,15 @@ class Fit:
         """The level set of ``sdf``, a result of this fit, as a mesh in world units, without stray parts and handles.
 
         Handles of level 0 that the data cannot tell from none are mended (:mod:`~sdfcore.handles`), in the network of
-        ``sdf``, too. A part without data behind it is left out. ``sdf.info`` then remembers, as ``smallest_part``, how
-        small a part may be next to the largest, so that later extractions need no data.
+        ``sdf``, too, unless that is certified. A part without data behind it is left out. ``sdf.info`` then remembers,
+        as ``smallest_part``, how small a part may be next to the largest, so that later extractions need no data.
 
         Raises:
             NoSurfaceError: the field does not reach ``level``.
         """
         cells = resolution or self.plan.resolution
         found = extract_sdf(sdf, resolution=cells, level=level, on_progress=on_progress)
-        if level == 0:
+        if level == 0 and not RECIPES[self.plan.recipe].certified:
             found = self._mended(sdf, found, cells, on_progress)
         unit = Mesh(self.frame.to_unit(found.vertices), found.faces, found.normals)
         step = float(sdf.box.size.max()) / cells

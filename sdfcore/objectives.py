@@ -107,6 +107,11 @@ def eikonal_everywhere(at: At) -> Tensor:
     return (lengths - 1).abs().mean()
 
 
+def eikonal_on_surface(at: At) -> Tensor:
+    """Mean | ‖∇f‖ - 1 | on the surface alone. Source: Wang et al. 2023 (Neural Singular Hessian), as in their code."""
+    return (at.surface.gradient.norm(dim=-1) - 1).abs().mean()
+
+
 def alignment(at: At) -> Tensor:
     """Mean 1 - cos(∇f, n) on the surface. Source: Sitzmann et al. 2020, eq. (6), second term."""
     return (1 - torch.cosine_similarity(at.surface.gradient, at.batch.known_normals, dim=-1)).mean()

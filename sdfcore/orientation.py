@@ -21,6 +21,7 @@ _REACHES = (1.0, 2.0, 4.0)  # spacings off the surface at which the sides are co
 _PASSES = 8  # through all points, at most
 _OWN = 0.05  # of a point's sides, what it says by itself, whichever way it looks
 MIXED = 0.05  # share of neighbours that look the other way, from which on normals are no longer trusted
+INWARD = -0.4  # mean winding number beside the points, below which all look inward; -½ of closed surfaces
 SURE = 0.9  # share of points whose two sides are told apart, below which nothing is sure
 
 
@@ -119,13 +120,24 @@ def oriented(cloud: PointCloud, seed: int = 0) -> tuple[PointCloud, str]:
         lines = cloud.normals.astype(np.float64)
         share = disagreement(places, lines)
         if share < MIXED:
-            return cloud, ""
+            if not _inward(places, lines):
+                return cloud, ""
+            return PointCloud(cloud.points, -lines, cloud.colours), "Its normals looked inward and were turned."
         found = orient(places, lines, seed=seed)
         turned = float((np.einsum("ni,ni->n", found.normals, lines) < 0).mean())
         note = f"{turned:.0%} of its normals looked the other way and were turned."
     if found.certainty < SURE:
         note += " Inside and outside are unsure in places."
     return PointCloud(cloud.points, found.normals, cloud.colours), note
+
+
+def _inward(points: Array, normals: Array) -> bool:
+    """Whether consistent ``normals`` look inward: the winding number beside points is then -1 and 0, not 0 and 1."""
+    some = np.random.default_rng(0).permutation(len(points))[:10_000]
+    at, facing = points[some], normals[some]
+    areas = point_areas(at, facing)
+    winding, step = PointWinding(at, facing, areas), 0.5 * np.sqrt(areas)[:, None] * facing
+    return float(winding(np.concatenate([at - step, at + step])[::5]).mean()) < INWARD
 
 
 def _unit(points: Array) -> Array:

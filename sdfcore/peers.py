@@ -85,7 +85,7 @@ def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
     Args:
         resolution: cells along the longest side.
     Raises:
-        NoNormalsError: the points have no normals. NoSurfaceError: none was found.
+        NoNormalsError: the points have no normals. InputError, NoSurfaceError: no surface was found.
     """
     import torch
     from scipy.spatial import cKDTree
@@ -113,7 +113,7 @@ def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
     flat = apart - np.einsum("ni,ni->n", apart, along)[:, None] * along
     cell = float(grown.size.max()) / resolution
     seen = np.linalg.norm(flat, axis=1) < reach + cell
-    return Mesh(whole.vertices, whole.faces[seen[whole.faces].all(axis=1)])
+    return _of_used("Hoppe's method", whole.vertices, whole.faces[seen[whole.faces].all(axis=1)])
 
 
 PEERS: dict[str, Peer] = {
@@ -193,5 +193,16 @@ def _by_meshlab(title: str, method: str, cloud: PointCloud, settings: dict[str, 
     except pymeshlab.PyMeshLabException as error:
         raise InputError(f"{title} failed ({error}).", "Check the points, their normals and the settings.") from error
     whole = faces[np.isfinite(vertices).all(axis=1)[faces].all(axis=1)]  # moving least squares may divide by nothing
-    used, kept = np.unique(whole, return_inverse=True)
+    return _of_used(title, vertices, whole)
+
+
+def _of_used(title: str, vertices: Array, faces: Array) -> Mesh:
+    """``faces`` with the vertices they use.
+
+    Raises:
+        InputError: there are no faces.
+    """
+    if len(faces) == 0:
+        raise InputError(f"{title} found no surface.", "Give more points, or check that their normals look outward.")
+    used, kept = np.unique(faces, return_inverse=True)
     return Mesh(vertices[used], kept.reshape(-1, 3))

@@ -15,6 +15,7 @@ from .solids import Survey, survey, survey_points
 from .surfaces import outward, sample_surface
 
 SAMPLES = 100_000  # of a mesh's surface
+MOST = 1_000_000  # points kept of a scan: more than any network here can tell apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ def cloud_of(source: Source, samples: int | None, seed: int) -> PointCloud:
     """What the surface is taken from, world units: samples of the mesh, or the points, once each.
 
     Args:
-        samples: of a mesh's surface, or the most points kept of a scan.
+        samples: of a mesh's surface, or the most points kept of a scan; by default :data:`SAMPLES` and :data:`MOST`.
     Raises:
         InputError: fewer than the least number of different points.
     """
@@ -38,8 +39,9 @@ def cloud_of(source: Source, samples: int | None, seed: int) -> PointCloud:
         return sample_surface(outward(source), samples or SAMPLES, seed)
     points = source.distinct()
     check_number(len(points), "different points")
-    if samples and len(points) > samples:
-        rows = np.random.default_rng(seed).permutation(len(points))[:samples]
+    most = samples or MOST
+    if len(points) > most:
+        rows = np.random.default_rng(seed).permutation(len(points))[:most]
         return points.take(np.sort(rows))
     return points
 
@@ -71,7 +73,7 @@ def _settled(points: Array, normals: Array) -> tuple[Array, str]:
     if noise < NOISY * spacing:
         return points, ""
     share = noise / float(np.linalg.norm(np.ptp(points, axis=0)))
-    note = f"The points scatter by {share:.1%} of their size and were moved onto the surface between them."
+    note = f"The points scatter by {100 * share:.2g} % of their size and were moved onto the surface between them."
     return denoised(points, normals, noise, spacing).astype(np.float32), note
 
 

@@ -38,6 +38,7 @@ class Recipe:
         sizes: by preset name.
         normal_terms: names of the terms that read normals; left out where there are none.
         clip: largest norm of the gradient of the loss, or ``None``.
+        certified: what the network says holds by construction, so that nothing may be mended in it afterwards.
         any_sign: nothing in it tells inside from outside, so the field is turned, if need be, once it is fitted.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     needs_distance: bool = False
     normal_terms: tuple[str, ...] = ()
     clip: float | None = None
+    certified: bool = False
     any_sign: bool = False
 
     @property

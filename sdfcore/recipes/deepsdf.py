@@ -1,8 +1,9 @@
 """DeepSDF: clamped regression of signed distances (Park et al., CVPR 2019), for one shape.
 
 Network and loss as published: 8 × 512 ReLU, weight normalisation, dropout, the input again half-way, a last tanh; eq.
-(4) with δ = 0.1 (also the form of the CS348n homework). Adam's rate falls along a cosine here, not by halves, and small
-networks do without dropout, which they cannot afford.
+(4) with δ = 0.1 (also the form of the CS348n homework), but for f on the wrong side, which the published clamp does not
+teach (see :func:`~sdfcore.objectives.clamped_distance`). Adam's rate falls along a cosine here, not by halves, and
+small networks do without dropout, which they cannot afford.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def relative_error(at: At) -> Tensor:
 
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:
-    """Half as many rows as ``nodes`` for each grid; the finest cell is no smaller than the points' spacing."""
+    """An eighth as many rows as ``nodes`` for each grid; the finest cell is no smaller than the points' spacing."""
     finest = int(np.clip(2 / evidence.spacing, 64, 1024))
     log_rows = int(np.log2(max(size.nodes // 8, 2)))
     return HashGrid(levels=12, finest=finest, log_rows=log_rows, width=size.width, depth=size.depth)

@@ -41,8 +41,8 @@ def _sampler(evidence: Evidence, network: nn.Module, size: Size, seed: int, devi
 
 
 def _harder(progress: float) -> float:
-    """λ: 1, 10 and 100 after 1, 5 and 10 of the published 200 epochs."""
-    return 1.0 if progress < 0.005 else 10.0 if progress < 0.05 else 100.0
+    """λ: 1 at first, 10 and 100 after 5 and 10 of the published 200 epochs."""
+    return 1.0 if progress < 0.025 else 10.0 if progress < 0.05 else 100.0
 
 
 RECIPE = Recipe(
@@ -60,4 +60,5 @@ RECIPE = Recipe(
     },
     needs_normals=True,
     needs_distance=True,
+    certified=True,
 )

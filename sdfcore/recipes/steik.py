@@ -16,8 +16,12 @@ from .digs import fading, sampler, scaling
 
 
 def directional_divergence(at: At) -> Tensor:
-    """Mean |∇fᵀ H ∇f| off the surface. Source: Yang et al. 2023, sec. 4.2; of a distance it is 0."""
-    return at.space.curvature_along(at.space.gradient).abs().mean()
+    """Mean |∇fᵀ H ∇f| / ‖∇f‖² off the surface; of a distance it is 0.
+
+    Source: Yang et al. 2023, sec. 4.2; divided by the squared length as in the authors' code.
+    """
+    along = at.space.curvature_along(at.space.gradient)
+    return (along.abs() / (at.space.gradient.square().sum(dim=-1) + 1e-5)).mean()
 
 
 def network(evidence: Evidence, size: Size) -> nn.Module:

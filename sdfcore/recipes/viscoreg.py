@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..objectives import At, Objective, manifold, off_surface, schedule
+from ..objectives import At, Objective, eikonal_on_surface, manifold, off_surface, schedule
 from ..recipe import Recipe, Size
 from .digs import network, sampler
 
@@ -17,10 +17,13 @@ VISCOSITY = schedule((0.0, 0.5), (0.2, 0.4), (0.4, 0.04), (0.6, 0.005), (0.8, 0.
 
 
 def viscous_eikonal(at: At) -> Tensor:
-    """Mean | ‖∇f‖ - 1 - ε Δf | off the surface, ε by progress. Source: Krishnan & Duraiswami 2025, sec. 4."""
+    """Mean | ‖∇f‖ - 1 - ε Δf | off the surface, ε by progress, and mean | ‖∇f‖ - 1 | on it.
+
+    Source: Krishnan & Duraiswami 2025, sec. 4, and the authors' code for the second part.
+    """
     epsilon = VISCOSITY(at.progress)
     curved = epsilon * at.space.laplacian if epsilon else 0.0
-    return (at.space.gradient.norm(dim=-1) - 1 - curved).abs().mean()
+    return (at.space.gradient.norm(dim=-1) - 1 - curved).abs().mean() + eikonal_on_surface(at)
 
 
 RECIPE = Recipe(
@@ -36,7 +39,7 @@ RECIPE = Recipe(
     sizes={
         "draft": Size(width=128, depth=4, steps=1000, batch=1536, rate=2e-4),
         "balanced": Size(width=128, depth=5, steps=2500, batch=2048, rate=1e-4),
-        "fine": Size(width=128, depth=5, steps=10_000, batch=15_000, rate=1e-4),  # as published
+        "fine": Size(width=128, depth=6, steps=10_000, batch=15_000, rate=1e-4),  # as published
     },
     clip=10.0,
 )

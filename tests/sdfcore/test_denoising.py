@@ -69,6 +69,30 @@ def test_a_cloud_of_few_points_is_no_trouble() -> None:
     assert denoised(points, normals, 0.1, 0.5).shape == (3, 3)
 
 
+def waves(count: int, often: float) -> tuple[Array, Array]:
+    """Exact points and normals of z = 0.05 sin(kx) sin(ky), a few to a wave."""
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, count))
+    slopes = [0.05 * often * np.cos(often * a) * np.sin(often * b) for a, b in ((x, y), (y, x))]
+    normals = np.column_stack([-slopes[0], -slopes[1], np.ones(count)])
+    points = np.column_stack([x, y, 0.05 * np.sin(often * x) * np.sin(often * y)])
+    return points, normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("count", "often"), [(2000, 25), (5000, 25), (2000, 40), (15_000, 40)])
+def test_a_shape_that_is_barely_sampled_is_not_taken_for_noise(count: int, often: float) -> None:
+    points, normals = waves(count, often)
+    assert noise_of(points, normals) == 0
+
+
+def test_thin_rods_are_not_taken_for_noise() -> None:
+    made = trimesh.util.concatenate(
+        [trimesh.creation.cylinder(0.03, 2.0).apply_translation((0.2 * k, 0, 0)) for k in range(6)]
+    )
+    cloud = sample_surface(Mesh(np.array(made.vertices), np.array(made.faces)), 1000)
+    assert cloud.normals is not None
+    assert noise_of(cloud.points, cloud.normals.astype(np.float64)) == 0
+
+
 def test_a_fit_is_told_what_was_done() -> None:
     _, points, normals = noisy("torus", 0.02)
     frame = Frame.around(points)

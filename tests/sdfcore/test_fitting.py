@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,3 +433,19 @@ def test_info_says_how_the_shape_came_about() -> None:
     assert (info["recipe"], info["preset"], info["steps"], info["seed"]) == ("distance", "draft", 2, 5)
     assert info["input_kind"] == "oriented points"
     assert info["reason"] == made.plan.reason
+
+
+@pytest.mark.parametrize(("recipe", "kinds"), [("lipschitz", []), ("distance", ["grid"])])
+def test_nothing_is_mended_in_a_network_that_is_certified(
+    recipe: str, kinds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def mend(network: Any, mesh: Mesh, *rest: object) -> tuple[Any, Mesh]:
+        asked.append(network.kind)
+        return network, mesh
+
+    monkeypatch.setattr(fitting, "mend", mend)
+    made = finished(ball_points(), recipe=recipe, preset="draft", steps=150, resolution=24)
+    made.mesh(made.sdf)
+    assert asked == kinds

@@ -122,3 +122,24 @@ def test_a_flat_sheet_has_no_inside_and_that_is_said() -> None:
     assert cloud.normals is not None
     assert np.isfinite(cloud.normals).all()
     assert "unsure" in note
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_normals_that_all_look_inward_are_turned(name: str) -> None:
+    points, true = samples(name)
+    cloud, note = oriented(PointCloud(points, -true))
+    assert "inward" in note
+    np.testing.assert_allclose(cloud.normals, true, atol=1e-6)
+    assert oriented(PointCloud(points, true))[1] == ""
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_sheet_looks_the_way_it_was_scanned(side: float) -> None:
+    flat = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (3000, 2)), np.zeros(3000)])
+    bowl = flat + [0, 0, 0.4] * (flat**2).sum(axis=1)[:, None]
+    for points in (flat, bowl):
+        normals = np.column_stack([-0.8 * side * points[:, :2] * (points is bowl), np.full(3000, side)])
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        cloud, note = oriented(PointCloud(points, normals))
+        assert note == ""
+        np.testing.assert_allclose(cloud.normals, normals, atol=1e-6)

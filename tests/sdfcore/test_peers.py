@@ -85,6 +85,16 @@ def test_vertices_that_are_no_numbers_go_with_their_faces(monkeypatch: pytest.Mo
     assert len(found.faces) == int((whole != 3).all(axis=1).sum())
 
 
+def test_no_surface_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing(FakeMeshLab):
+        def face_matrix(self) -> np.ndarray:
+            return np.zeros((0, 3), dtype=np.int64)
+
+    monkeypatch.setitem(sys.modules, "pymeshlab", Nothing())
+    with pytest.raises(InputError, match="Screened Poisson found no surface"):
+        reconstruct("poisson", sample_surface(sphere(), 500, 0))
+
+
 def test_its_failure_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymeshlab", FakeMeshLab(fail=True))
     with pytest.raises(InputError, match="no surface"):

@@ -77,10 +77,10 @@ def test_a_recipe_describes_itself_and_has_a_size_for_every_preset(name: str) ->
         (
             "singular_hessian",
             {"singularity": 3, "manifold": 7e3, "off_surface": 6e2, "eikonal": 5e1},
-            {"width": 256, "depth": 4},
+            {"width": 256, "depth": 5},
         ),
         ("hotspot", {"eikonal": 3, "manifold": 500, "heat": 8}, {"width": 128, "depth": 5, "quadratic": True}),
-        ("viscoreg", {"eikonal": 5e1, "manifold": 3e3, "off_surface": 1e2}, {"width": 128, "depth": 5}),
+        ("viscoreg", {"eikonal": 5e1, "manifold": 3e3, "off_surface": 1e2}, {"width": 128, "depth": 6}),
         # Atzmon & Lipman 2020 and 2021: 8 layers of 512; Park et al. 2019: the same with dropout and a last tanh
         ("sal", {"unsigned": 1}, {"width": 512, "depth": 8, "skip": 4, "normed": True, "beta": 0}),
         ("sal_l0", {"indicator": 1, "manifold": 2}, {"width": 512, "depth": 8, "normed": True, "leak": 0.0}),
