@@ -27,13 +27,14 @@ from .networks import Mended
 from .objectives import At, Objective
 from .parts import keep_parts, part_areas, supported
 from .planning import Plan, Source, check_number, plan, resolution_for
-from .preparing import cloud_of, prepare
+from .preparing import MOST, SAMPLES, cloud_of, prepare
 from .recipe import Recipe
 from .recipes import RECIPES
 from .sampling import Evidence, Sampler
 
 FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 BACKED = 0.25  # how much less the field is moved where the data agree with it
+POINTS_A_SECOND = 20_000  # of a scan, kept under a budget of seconds: preparing more would leave none for training
 _MENDING = 0.05  # of a budget of seconds, at most, goes into handles
 HISTORY = 500  # entries kept of the loss curve
 
@@ -94,7 +95,7 @@ class Fit:
         steps: instead of the preset's. seconds: of fitting, preparation included; the first budget spent ends the fit.
             With ``seconds`` alone the steps are not bounded.
         resolution: for extraction, instead of the preset's.
-        samples: of a mesh's surface, or the most points kept of a scan.
+        samples: of a mesh's surface, or the most points kept of a scan; by default a million, fewer in few seconds.
         start: a fit to go on from; its network, frame and recipe are taken.
         seconds_left: asked once, when the preparation is done: what is left of ``seconds`` by then, if that is not the
             difference.
@@ -150,7 +151,10 @@ class Fit:
     @cached_property
     def cloud(self) -> PointCloud:
         """What the surface is taken from, world units: samples of the mesh, or the points, once each."""
-        return cloud_of(self.source, self.samples, self.plan.seed)
+        most = self.samples
+        if most is None and isinstance(self.source, PointCloud) and self.plan.seconds is not None:
+            most = int(np.clip(POINTS_A_SECOND * self.plan.seconds, SAMPLES, MOST))
+        return cloud_of(self.source, most, self.plan.seed)
 
     @cached_property
     def frame(self) -> Frame:

@@ -243,6 +243,7 @@ def test_one_step_is_taken_even_when_preparing_took_all_the_time(source: Mesh | 
 
 
 def test_a_time_budget_is_kept_and_used() -> None:
+    finished(ball_points(500), recipe="igr", steps=1)  # imports are no part of it
     started = time.perf_counter()
     made = finished(ball_points(500), recipe="igr", seconds=1.5)
     assert 1.4 < time.perf_counter() - started < 2.5
@@ -449,3 +450,16 @@ def test_nothing_is_mended_in_a_network_that_is_certified(
     made = finished(ball_points(), recipe=recipe, preset="draft", steps=150, resolution=24)
     made.mesh(made.sdf)
     assert asked == kinds
+
+
+def test_of_a_large_scan_only_as_many_points_are_kept_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = ball_points(3000, normals=True)
+    monkeypatch.setattr("sdfcore.preparing.MOST", 2500)
+    assert len(fit(scan).cloud) == 2500
+    assert len(fit(scan, samples=2800).cloud) == 2800  # asked for is asked for
+    monkeypatch.setattr(fitting, "SAMPLES", 500)
+    monkeypatch.setattr(fitting, "POINTS_A_SECOND", 100)
+    assert len(fit(scan, seconds=10.0).cloud) == 1000
+    assert len(fit(scan, seconds=1.0).cloud) == 500
+    monkeypatch.setattr(fitting, "MOST", 2000)
+    assert len(fit(scan, seconds=1000.0).cloud) == 2000
