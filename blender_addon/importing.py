@@ -49,6 +49,10 @@ class SDF_OT_import_points(bpy.types.Operator, ImportHelper):
     bl_description = "Import a scan with its normals and colours as a mesh of vertices, ready for Fit SDF"
     bl_options = {"REGISTER"}
 
+    # Remembered, the last file would look like one that was dropped, and no browser would open.
+    filepath: StringProperty(
+        name="File Path", description="File to import", maxlen=1024, subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
     filter_glob: StringProperty(default=";".join(f"*{s}" for s in SUFFIXES), options={"HIDDEN"})
     files: CollectionProperty(type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})

@@ -224,3 +224,8 @@ def test_points_are_imported_with_normals_and_colours(worker, tmp_path):
 def test_a_missing_file_is_an_error(worker, tmp_path):
     with pytest.raises(RuntimeError, match="cannot be opened"):
         bpy.ops.sdf.import_points(filepath=str(tmp_path / "none.xyz"))
+
+
+def test_the_imports_last_file_is_not_remembered(addon):
+    properties = bpy.ops.sdf.import_points.get_rna_type().properties
+    assert all(properties[name].is_skip_save for name in ("filepath", "files", "directory"))
