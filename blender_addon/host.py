@@ -186,6 +186,15 @@ def backend() -> dict[str, Any] | None:
     return _runtime.jobs.backend or _runtime.known
 
 
+def waits(operator: Any) -> bool:
+    """Whether an operator is to wait for its jobs: one that a script calls, and any without a window.
+
+    What the user clicks or repeats (Shift R) is not waited for: the window would freeze, with no Cancel to be clicked.
+    """
+    options = operator.options
+    return bpy.app.background or not (options.is_invoke or options.is_repeat or options.is_repeat_last)
+
+
 def status() -> str:
     """One line about the worker."""
     held = runtime()

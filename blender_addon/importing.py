@@ -68,7 +68,7 @@ class SDF_OT_import_points(bpy.types.Operator, ImportHelper):
         return named or [Path(bpy.path.abspath(self.filepath))]
 
     def execute(self, _context: Context) -> set[str]:
-        wait = bpy.app.background or not self.options.is_invoke
+        wait = host.waits(self)
         failures = []
         for path in self.paths():
             try:

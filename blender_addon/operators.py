@@ -1,7 +1,7 @@
 """What the user does: each operator reads the context, makes one call, and reports.
 
 ``invoke`` (a button, F3) starts a job and returns at once; ``execute`` (a script, ``blender --background``) waits
-until the result is in the scene, and fails as an operator fails.
+until the result is in the scene, and fails as an operator fails. Repeat Last executes, too, but does not wait.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class JobOperator(bpy.types.Operator):
         return _start(self, self.jobs(context, True), wait=False)
 
     def execute(self, context: Context) -> Outcome:
-        return _start(self, self.jobs(context, False), wait=True)
+        wait = host.waits(self)
+        return _start(self, self.jobs(context, not wait), wait)
 
 
 class SDF_OT_fit(JobOperator):

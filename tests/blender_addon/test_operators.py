@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -229,3 +230,22 @@ def test_a_missing_file_is_an_error(worker, tmp_path):
 def test_the_imports_last_file_is_not_remembered(addon):
     properties = bpy.ops.sdf.import_points.get_rna_type().properties
     assert all(properties[name].is_skip_save for name in ("filepath", "files", "directory"))
+
+
+@pytest.mark.parametrize("how", ["is_invoke", "is_repeat", "is_repeat_last", ""])
+def test_only_scripts_are_waited_for_where_there_is_a_window(addon, monkeypatch, how):
+    options = SimpleNamespace(**{name: name == how for name in ("is_invoke", "is_repeat", "is_repeat_last")})
+    operator = SimpleNamespace(options=options)
+    assert addon.waits(operator), "in the background nothing else goes on"
+    monkeypatch.setattr(addon, "bpy", SimpleNamespace(app=SimpleNamespace(background=False)))
+    assert addon.waits(operator) == (how == "")
+
+
+def test_a_repeated_fit_is_begun_and_not_waited_for(worker, addon, monkeypatch):
+    add_monkey()
+    worker.hold = True
+    monkeypatch.setattr(addon, "waits", lambda _operator: False)
+    assert bpy.ops.sdf.fit() == {"FINISHED"}
+    assert [job.title for job in addon.runtime().jobs.jobs.values()] == ["Suzanne"]
+    addon.runtime().tick()
+    assert worker.bodies("fit")[0]["preview"] > 0
