@@ -237,7 +237,7 @@ def restart_backend() -> None:
     """Settings of the worker changed: an idle one is ended, the next job starts another."""
     if _runtime is not None:
         _runtime.jobs.release()
-        _runtime.jobs.problem = None
+        _runtime.jobs.problem, _runtime.jobs.ended = None, False
         windows.redraw()
 
 
@@ -282,7 +282,7 @@ def _on_load(*_: Any) -> None:
     """Another file is loaded: what was running belonged to the old one."""
     if _runtime is not None:
         _runtime.waiting.clear()
-        _runtime.jobs.cancel_all()
+        _runtime.jobs.abandon()
         _runtime.notice = None
 
 

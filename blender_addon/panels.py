@@ -159,7 +159,8 @@ def _aside(layout: Layout, text: str) -> None:
 
 def _draw_status(layout: Layout) -> None:
     row = layout.row(align=True)
-    problem = host.runtime().jobs.problem
+    jobs = host.runtime().jobs
+    problem = None if jobs.ended else jobs.problem  # what has worked will again
     text = "Backend: not available" if problem else host.status()
     row.label(text=text, icon="ERROR" if problem else "CHECKMARK" if host.backend() else "BLANK1")
     row.operator("sdf.open_preferences", text="", icon="PREFERENCES")
