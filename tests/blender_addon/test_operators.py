@@ -196,11 +196,15 @@ def test_a_moved_source_is_sent_in_the_coordinates_of_the_fit(worker):
 def test_continue_sends_model_and_source_and_keeps_one_object(worker):
     add_monkey()
     bpy.ops.sdf.fit()
-    bpy.context.scene.sdf.steps = 33
+    settings = bpy.context.scene.sdf
+    settings.steps, settings.recipe = 33, "igr"
+    told = json.loads(bpy.context.object["sdf_report"])
+    bpy.context.object["sdf_report"] = json.dumps({**told, "preset": "fine"})
     assert bpy.ops.sdf.continue_fit() == {"FINISHED"}
     request = worker.requests[-1]
     assert request.kind == "fit"
     assert request.body["steps"] == 33
+    assert (request.body["recipe"], request.body["preset"]) == ("auto", "fine")  # not the panel's: those of the fit
     assert request.arrays["model"].tobytes() == MODEL
     assert len(bpy.data.collections["SDF"].objects) == 1
     assert bpy.context.object["sdf_model"] == MODEL  # Blender cuts bytes at a zero when it replaces others
