@@ -77,7 +77,7 @@ def put_completed(target: results.Target, message: Message, context: Context) ->
     Raises:
         SdfError: the answer holds no valid mesh.
     """
-    name = target.name + SUFFIX
+    name = results.name_of(target) + SUFFIX
     mesh = results.build(name, target, message)
     for attribute in (OBSERVED, SEEN):
         if len(message.arrays.get(attribute, ())) == len(mesh.vertices):

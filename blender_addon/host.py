@@ -22,7 +22,7 @@ from bpy.app.handlers import persistent
 
 from ..sdfcore.errors import EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
-from . import engine, interpreter, preferences, previews, windows
+from . import engine, interpreter, preferences, previews, results, windows
 from .jobs import Job, Jobs, State
 
 log = logging.getLogger(__name__)
@@ -298,8 +298,9 @@ def _on_history(*_: Any) -> None:
 
 @persistent
 def _on_save(*_: Any) -> None:
-    """A preview is never part of a file; the next one comes by itself."""
+    """A preview is never part of a file (the next one comes by itself), nor is a source that was deleted."""
     previews.sweep()
+    results.let_go_of_sources()
 
 
 _HANDLERS = {

@@ -89,7 +89,7 @@ def _again(result: Any, context: Any) -> results.Target:
         modifiers = context.scene.sdf.use_modifiers
         reading = meshes.read(source, context.evaluated_depsgraph_get(), modifiers, held)
     return results.Target(
-        name=result.get(results.SOURCE, result.name),
+        name=source.name if source else result.get(results.SOURCE, result.name),
         source=source.session_uid if source else 0,
         result=result.session_uid,
         scene=context.scene.session_uid,
