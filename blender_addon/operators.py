@@ -135,6 +135,15 @@ class SDF_OT_continue_fit(_OnResult):
     bl_description = "Train the stored fit for more steps on its source, and refresh its mesh"
     bl_options = {"REGISTER"}
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not super().poll(context):
+            return False
+        if results.source_of(results.of(context.active_object)) is None:
+            cls.poll_message_set("The object that it was fitted to is not here, or there never was one")
+            return False
+        return True
+
     def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
         result = results.of(context.active_object)
         return [lambda: requests.continue_job(result, context, preview)]

@@ -79,7 +79,8 @@ def source_of(result: Any) -> Any:
     if SOURCE_OBJECT in result:  # that the name may be another object's by now does not matter
         source = _pointed_to(result)
         return source if source is not None and _is_placed(source) else None
-    return bpy.data.objects.get(result.get(SOURCE, "")) if result.get(SOURCE) else None
+    source = bpy.data.objects.get(result[SOURCE]) if result.get(SOURCE) else None
+    return None if source == result else source  # earlier versions made what had no source its own
 
 
 def _pointed_to(result: Any) -> Any:

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import meshes, requests
+from bl_ext.test.neural_sdf.blender_addon import meshes, requests, results, spaces
 from bl_ext.test.neural_sdf.sdfcore.geometry import PointCloud
-from fake_worker import MODEL, REPORT
+from bl_ext.test.neural_sdf.sdfcore.protocol import Message
+from fake_worker import MODEL, REPORT, box_of
 from mathutils import Euler, Matrix
 
 pytestmark = pytest.mark.blender
@@ -253,3 +254,28 @@ def test_a_repeated_fit_is_begun_and_not_waited_for(worker, addon, monkeypatch):
     assert [job.title for job in addon.runtime().jobs.jobs.values()] == ["Suzanne"]
     addon.runtime().tick()
     assert worker.bodies("fit")[0]["preview"] > 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_without_a_source_is_not_made_its_own(worker, scene, named):
+    message = Message("done", "", {"report": {}}, {**box_of({}), "model": np.frombuffer(MODEL, np.uint8)})
+    kept = spaces.put_shape("kept", message, scene)
+    if named:  # as earlier versions left it behind
+        kept["sdf_source"] = kept.name
+    bpy.context.view_layer.objects.active = kept
+    # The fake worker needs a shape to answer with, so the answer is given here.
+    job = requests.remesh_job(kept, bpy.context)
+    assert set(job.request.arrays) == {"model"}
+    results.place(job.target["place"], message, bpy.context)
+    assert results.source_of(kept) is None
+    assert bpy.ops.sdf.remesh.poll()
+    with pytest.raises(RuntimeError, match="there never was one"):
+        bpy.ops.sdf.continue_fit()
+
+
+def test_continue_says_that_the_source_is_gone(worker):
+    obj = add_monkey()
+    bpy.ops.sdf.fit()
+    bpy.data.objects.remove(obj)
+    with pytest.raises(RuntimeError, match="is not here"):
+        bpy.ops.sdf.continue_fit()
