@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _QUICK = 0.03  # seconds between two turns of the timer while a shape follows a slider
 _SOON = 0.05  # seconds until the timer runs when it is woken
+_MODELLED = {"fit"}  # kinds of jobs whose model can be meshed again
 _FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
@@ -69,11 +70,15 @@ class Runtime:
 
     def failed(self, job: Job) -> None:
         self.forget(job)
-        if job.error is not None:
-            self.notice = Notice(job.title, job.error, job.kind)
-            log.error("%s: %s", job.title, job.error)
-            if not (self.blocking or "receive" in job.target):
-                windows.popup(job.title, job.error)
+        if job.error is None:
+            return
+        log.error("%s: %s", job.title, job.error)
+        if job.kind in _MODELLED and job.trained is not None:  # no mesh of it, but the training is not lost
+            self.waiting[job.id] = job
+            self.settle()
+        self.notice = Notice(job.title, job.error, job.kind)
+        if not (self.blocking or "receive" in job.target):
+            windows.popup(job.title, job.error)
 
     def cancelled(self, job: Job) -> None:
         self.forget(job)
@@ -126,12 +131,19 @@ class Runtime:
             with windows.override():
                 if not windows.can_place(bpy.context):
                     return
-                try:
-                    getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target else "apply_result")(
-                        "EXEC_DEFAULT", True, job=job.id
-                    )
-                except RuntimeError as error:  # the operator's own report
-                    log.error("%s: %s", job.title, error)
+                self._apply(job)
+
+    def _apply(self, job: Job) -> None:
+        """Place what came of ``job``; of one that failed that is its model, and the notice then says so."""
+        kept = job.state is State.FAILED
+        try:
+            getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target and not kept else "apply_result")(
+                "EXEC_DEFAULT", True, job=job.id
+            )
+        except RuntimeError as error:  # the operator's own report
+            log.error("%s: %s", job.title, error)
+        if kept and job.error is not None:
+            self.notice = Notice(job.title, job.error, job.kind)
 
     def sweep(self) -> None:
         """Remove the previews of jobs that are no more."""

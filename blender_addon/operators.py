@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 from bpy.props import StringProperty
 
-from ..sdfcore.errors import SdfError
+from ..sdfcore.errors import NoSurfaceError, SdfError, describe, rebuild
 from . import host, importing, meshes, previews, requests, results
 from .jobs import Job, State
 
@@ -245,6 +245,31 @@ class SDF_OT_toggle_source(bpy.types.Operator):
         return {"FINISHED"}
 
 
+def _place(job: Job, context: Context) -> Any:
+    """The result of ``job`` in the scene: an object, or the scene where it is a space."""
+    assert job.result is not None
+    if "put" in job.target:
+        return job.target["put"](job.result, context)
+    if "import" in job.target:
+        return importing.place(job.target["import"], job.result, context)
+    return results.place(job.target["place"], job.result, context)
+
+
+def _keep(job: Job, context: Context) -> Any:
+    """An object that holds the model of a fit that failed after its training; the job's error then says so."""
+    assert job.error is not None
+    known = {"recipe": job.progress.get("recipe"), "reason": job.progress.get("reason")}
+    told = {**known, "preset": job.request.body.get("preset"), "steps": job.progress.get("step")}
+    if job.result is not None:
+        told = dict(job.result.body.get("report") or {})
+    told = {name: value for name, value in told.items() if value}
+    made = results.keep(job.target["place"], job.trained, told, context)
+    how = "at another offset" if isinstance(job.error, NoSurfaceError) else "at a lower resolution"
+    hint = f"{job.error.hint} The fit is kept in {made.name}: Re-mesh {how} will make its mesh."
+    job.error = rebuild({**describe(job.error), "hint": hint.strip()})
+    return made
+
+
 class _Applying(bpy.types.Operator):
     """Its label is the name of the undo step."""
 
@@ -253,16 +278,11 @@ class _Applying(bpy.types.Operator):
     def execute(self, context: Context) -> Outcome:
         held = host.runtime()
         job = held.waiting.get(self.job)
-        if job is None or job.result is None:
+        if job is None:
             return {"CANCELLED"}
         held.forget(job)
         try:
-            if "put" in job.target:
-                made = job.target["put"](job.result, context)
-            elif "import" in job.target:
-                made = importing.place(job.target["import"], job.result, context)
-            else:
-                made = results.place(job.target["place"], job.result, context)
+            made = _keep(job, context) if job.state is State.FAILED else _place(job, context)
         except SdfError as error:
             job.state, job.error = State.FAILED, error
             held.failed(job)

@@ -197,7 +197,8 @@ def draw_jobs(layout: Layout, shown: Callable[[str], bool]) -> None:
     for job in held.waiting.values():
         if not shown(job.kind):
             continue
-        layout.label(text=f"{job.title}: done, placed when you leave this mode", icon="TIME")
+        what = "fit kept" if job.state is State.FAILED else "done"
+        layout.label(text=f"{job.title}: {what}, placed when you leave this mode", icon="TIME")
     if not live:
         return
     box = layout.box().column()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
@@ -28,6 +28,7 @@ Array = NDArray[Any]
 COLLECTION = "SDF"
 SUFFIX = ".sdf"
 ERROR_ATTRIBUTE = "sdf_error"
+UNMESHED = "It has no mesh yet: press Re-mesh"
 MODEL, REPORT = "sdf_model", "sdf_report"
 SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
@@ -153,6 +154,19 @@ def place(target: Target, message: Message, context: Any) -> Any:
     return result
 
 
+def keep(target: Target, model: Array, told: Mapping[str, Any], context: Any) -> Any:
+    """A new object without a mesh that holds a ``model`` and what was ``told`` of its fit: Re-mesh makes the mesh.
+
+    The result that was to be refreshed, if any, stays as it is: its own model may be the better one.
+    """
+    name = name_of(target) + SUFFIX
+    arrays = {"vertices": np.zeros((0, 3), np.float32), "faces": np.zeros((0, 3), np.int32), "model": model}
+    target = replace(target, result=0, hide_source=False)  # without it nothing could be seen
+    result = new_object(name, bpy.data.meshes.new(name), target, context)
+    describe(result, target, Message("done", "", {"report": {**told, "warnings": [UNMESHED]}}, arrays))
+    return result
+
+
 def build(name: str, target: Target, message: Message, previous: Any = None) -> Any:
     """The Blender mesh of a ``done`` message, in the local space of ``target.matrix``."""
     arrays = message.arrays
@@ -246,7 +260,7 @@ def describe(result: Any, target: Target, message: Message) -> None:
     if model is not None and len(model):
         store_bytes(result, MODEL, model)
     told: Mapping[str, Any] = message.body.get("report") or {}
-    body = {**report(result), **told}  # a new mesh of the same fit: what was said of the fit stays
+    body = {**report(result), "warnings": [], **told}  # a new mesh of the same fit: what was said of the fit stays
     faces = message.arrays["faces"]
     count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
     body["result"] = {**count, "watertight": meshes.is_closed(faces)}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import bpy
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import operators, previews, requests, results
+from bl_ext.test.neural_sdf.blender_addon import operators, panels, previews, requests, results
+from bl_ext.test.neural_sdf.sdfcore.errors import EngineError, NoSurfaceError, describe
+from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 from fake_worker import MODEL, REPORT, progress
+from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
 
@@ -340,3 +343,124 @@ def test_a_file_of_an_earlier_version_has_the_name_only(worker):
     assert results.of(obj) == result
     bpy.ops.sdf.remesh()
     assert result["sdf_source_object"] == obj
+
+
+# --- what failed after its training ------------------------------------------------------------------------------
+
+
+OUT_OF_MEMORY = EngineError("The worker ran out of memory.", "Choose a smaller resolution.")
+
+
+def fail_after_training(worker, addon, error=OUT_OF_MEMORY) -> None:
+    worker.fail_after_training(Message("failed", worker._held.job, describe(error)))
+    addon.runtime().tick()
+
+
+@pytest.mark.parametrize("how", ["out of memory", "killed"])
+def test_a_fit_that_cannot_be_meshed_is_kept_and_meshed_again(worker, addon, how):
+    obj = add_monkey()
+    bpy.context.scene.sdf.hide_source = True
+    worker.hold = True
+    begin(addon)
+    if how == "killed":
+        worker.fail_after_training()
+        worker.transports[-1].die(-9)
+        addon.runtime().tick()
+    else:
+        fail_after_training(worker, addon)
+    kept = bpy.data.objects["Suzanne.sdf"]
+    assert kept["sdf_model"] == MODEL
+    assert [c.name for c in kept.users_collection] == ["SDF"]
+    assert results.source_of(kept) == obj
+    assert not obj.hide_get(), "without it there is nothing to be seen"
+    assert bpy.context.object == kept
+    told = results.report(kept)
+    assert (told["recipe"], told["preset"], told["steps"]) == ("distance", "draft", 1000)
+    assert "It has no mesh yet: press Re-mesh" in told["warnings"]
+    error = addon.runtime().notice.error
+    assert "out of memory" in error.line
+    assert error.hint.endswith("The fit is kept in Suzanne.sdf: Re-mesh at a lower resolution will make its mesh.")
+    assert preview_objects() == []
+    assert (addon.runtime().jobs.jobs, addon.runtime().waiting) == ({}, {})
+    assert bpy.ops.sdf.continue_fit.poll()
+    assert bpy.ops.sdf.remesh() == {"FINISHED"}
+    assert len(kept.data.vertices) == 8
+    assert kept["sdf_model"] == MODEL
+    assert results.report(kept)["warnings"] == []
+
+
+def test_the_panel_draws_a_result_without_a_mesh(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    fail_after_training(worker, addon)
+    labels = draw(panels.SDF_PT_result).texts("label")
+    assert "It has no mesh yet: press Re-mesh" in labels
+    draw(panels.SDF_PT_advanced)
+
+
+def test_a_script_hears_of_the_failure_and_finds_the_fit(worker, addon):
+    add_monkey()
+    worker.hold = True
+
+    def answer(request):
+        events = plain(request)
+        if request.kind == "fit":
+            error = NoSurfaceError("There is no surface at 9.", "Choose another offset.", 0.0, 1.0)
+            worker.fail_after_training(Message("failed", request.job, describe(error)))
+        return events
+
+    plain, worker.answer = worker.answer, answer
+    with pytest.raises(RuntimeError, match=r"no surface at 9.*kept in Suzanne.sdf: Re-mesh at another offset"):
+        bpy.ops.sdf.fit()
+    assert bpy.data.objects["Suzanne.sdf"]["sdf_model"] == MODEL
+
+
+def test_a_fit_is_kept_when_edit_mode_is_left(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    bpy.ops.object.mode_set(mode="EDIT")
+    fail_after_training(worker, addon)
+    assert "kept" not in addon.runtime().notice.error.hint
+    assert "Suzanne: fit kept, placed when you leave this mode" in draw(panels.SDF_PT_fit).texts("label")
+    bpy.ops.object.mode_set(mode="OBJECT")
+    addon.runtime().tick()
+    assert bpy.data.objects["Suzanne.sdf"]["sdf_model"] == MODEL
+    assert "kept in Suzanne.sdf" in addon.runtime().notice.error.hint
+
+
+def test_continue_that_cannot_be_meshed_leaves_the_result_and_keeps_the_new_fit(worker, addon):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    result = bpy.context.object
+    worker.hold = True
+    addon.runtime().submit(requests.continue_job(result, bpy.context, True))
+    for _ in range(3):
+        addon.runtime().tick()
+    fail_after_training(worker, addon)
+    assert len(result.data.vertices) == 8
+    assert results.report(result)["warnings"] == []
+    assert len(bpy.data.objects["Suzanne.sdf.001"].data.vertices) == 0
+    assert bpy.data.objects["Suzanne.sdf.001"]["sdf_model"] == MODEL
+
+
+def test_a_fit_that_failed_in_training_leaves_nothing(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    worker.transports[-1].die(-9)
+    addon.runtime().tick()
+    assert [o.name for o in bpy.data.objects] == ["Suzanne"]
+
+
+def test_a_kept_fit_is_one_undo_step(worker, addon):
+    add_monkey()
+    bpy.ops.ed.undo_push(message="add monkey")
+    worker.hold = True
+    begin(addon)
+    fail_after_training(worker, addon)
+    bpy.ops.ed.undo()
+    assert "Suzanne.sdf" not in bpy.data.objects
+    bpy.ops.ed.redo()
+    assert bpy.data.objects["Suzanne.sdf"]["sdf_model"] == MODEL
