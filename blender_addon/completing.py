@@ -67,7 +67,7 @@ def complete_job(scan: Any, context: Context) -> Job:
     }
     arrays = requests.arrays_of(reading.shape)
     job = spaces.request("complete", scan.name, body, spaces.array(scene), scene, **arrays)
-    job.target["put"] = lambda message, context: put_completed(target, message, context)
+    job.target |= {"place": target, "put": lambda message, context: put_completed(target, message, context)}
     return job
 
 

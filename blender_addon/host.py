@@ -20,17 +20,18 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from ..sdfcore.errors import EngineMissingError, SdfError
+from ..sdfcore.errors import EngineError, EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
 from . import engine, interpreter, preferences, previews, results, windows
 from .jobs import Job, Jobs, State
+from .news import unplaced
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _QUICK = 0.03  # seconds between two turns of the timer while a shape follows a slider
 _SOON = 0.05  # seconds until the timer runs when it is woken
-_MODELLED = {"fit"}  # kinds of jobs whose model can be meshed again
+_MODELLED = {"fit", "complete"}  # kinds of jobs whose model can be meshed again
 _FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
@@ -128,20 +129,30 @@ class Runtime:
         if threading.current_thread() is not threading.main_thread():
             return  # of a render, whose thread runs no operators
         for job in list(self.waiting.values()):
+            if job.id not in self.waiting:  # what failed before it has settled the others
+                continue
             with windows.override():
                 if not windows.can_place(bpy.context):
                     return
                 self._apply(job)
 
     def _apply(self, job: Job) -> None:
-        """Place what came of ``job``; of one that failed that is its model, and the notice then says so."""
+        """Place what came of ``job``; of one that failed that is its model, and the notice then says so.
+
+        The operator leaves in ``waiting`` what it could not place: that fails, and waits no longer.
+        """
         kept = job.state is State.FAILED
         try:
             getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target and not kept else "apply_result")(
                 "EXEC_DEFAULT", True, job=job.id
             )
-        except RuntimeError as error:  # the operator's own report
+        except RuntimeError as error:  # Blender did not let it run
             log.error("%s: %s", job.title, error)
+            job.error = job.error or unplaced(error)
+        if self.waiting.pop(job.id, None) is not None and not kept:
+            job.state = State.FAILED
+            job.error = job.error or EngineError("The result could not be placed.", "The log has the details.")
+            self.failed(job)
         if kept and job.error is not None:
             self.notice = Notice(job.title, job.error, job.kind)
 

@@ -6,6 +6,7 @@ until the result is in the scene, and fails as an operator fails. Repeat Last ex
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from bpy.props import StringProperty
 from ..sdfcore.errors import NoSurfaceError, SdfError, describe, rebuild
 from . import host, importing, meshes, previews, requests, results
 from .jobs import Job, State
+from .news import unplaced
+
+log = logging.getLogger(__name__)
 
 Context = bpy.types.Context
 Outcome = set[str]
@@ -123,8 +127,12 @@ class _OnResult(JobOperator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Leave the current mode: fitting works in Object Mode")
             return False
-        if results.of(context.active_object) is None:
+        result = results.of(context.active_object)
+        if result is None:
             cls.poll_message_set("Select a result of Fit SDF, or the object it was made from")
+            return False
+        if reason := results.fixed(result):
+            cls.poll_message_set(reason)
             return False
         return True
 
@@ -231,7 +239,7 @@ class SDF_OT_toggle_source(bpy.types.Operator):
     def poll(cls, context: Context) -> bool:
         result = results.of(context.active_object)
         source = None if result is None else results.source_of(result)
-        if source is None or context.view_layer.objects.get(source.name) is None:
+        if not results.in_layer(source, context.view_layer):
             cls.poll_message_set("The object it was made from is not in this view layer")
             return False
         return True
@@ -280,13 +288,13 @@ class _Applying(bpy.types.Operator):
         job = held.waiting.get(self.job)
         if job is None:
             return {"CANCELLED"}
-        held.forget(job)
         try:
             made = _keep(job, context) if job.state is State.FAILED else _place(job, context)
-        except SdfError as error:
-            job.state, job.error = State.FAILED, error
-            held.failed(job)
+        except Exception as error:  # of Blender's, too: the runtime sees to what is left in its hands
+            log.exception("%s could not be placed", job.title)
+            job.error = job.error or unplaced(error)
             return {"CANCELLED"}
+        held.forget(job)
         job.target["made"] = made.name
         is_mesh = getattr(made, "type", "") == "MESH"
         self.report({"INFO"}, f"{made.name}: {len(made.data.vertices)} vertices" if is_mesh else f"{job.title}: done")

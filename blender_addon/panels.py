@@ -244,7 +244,7 @@ def _draw_figures(layout: Layout, result: Any) -> None:
     metrics = report.get("metrics") or {}
     scene, level = bpy.context.scene, report.get("level") or 0.0
     rows = [
-        ("Vertices", f"{len(result.data.vertices):,}"),
+        ("Vertices", f"{len(result.data.vertices):,}" if result.type == "MESH" else ""),
         ("Chamfer", sizes.length(metrics["chamfer"], scene) if metrics.get("chamfer") is not None else ""),
         ("Hausdorff", sizes.length(metrics["hausdorff"], scene) if metrics.get("hausdorff") is not None else ""),
         ("Right Side", _share((report.get("distance") or {}).get("sign_agreement"))),

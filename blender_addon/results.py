@@ -71,7 +71,7 @@ def of(obj: Any) -> Any:
     if MODEL in obj:
         return obj
     homes = [c for c in bpy.data.collections if _is_home(c)]
-    made = [o for home in homes for o in home.objects if MODEL in o and source_of(o) == obj]
+    made = [o for home in homes for o in home.objects if MODEL in o and not fixed(o) and source_of(o) == obj]
     return max(made, key=lambda o: o.session_uid) if made else None
 
 
@@ -218,12 +218,12 @@ def _show(result: Any, source: Any, target: Target, context: Any) -> None:
     """Select the result in place of its source, unless the user has turned to something else."""
     layer = context.view_layer
     layer.update()  # a new object is in the layer's list only then
-    if layer.objects.get(result.name) is not None and layer.objects.active in (None, source):
-        if source is not None and layer.objects.get(source.name) is not None:
+    if in_layer(result, layer) and layer.objects.active in (None, source):
+        if in_layer(source, layer):
             source.select_set(False)
         result.select_set(True)
         layer.objects.active = result
-    if target.hide_source and source is not None and layer.objects.get(source.name) is not None:
+    if target.hide_source and in_layer(source, layer):
         source.hide_set(True)
 
 
@@ -235,8 +235,28 @@ def _exchange(result: Any, mesh: Any) -> None:
     mesh.name = name
 
 
+def of_another_file(item: Any) -> bool:
+    """Whether a datablock is linked, or an override of what is linked: nothing can be put into it."""
+    return item.library is not None or item.override_library is not None
+
+
+def fixed(result: Any) -> str:
+    """Why ``result`` cannot get another mesh, in the words of a poll; "" where it can."""
+    if of_another_file(result):
+        return f"{result.name} is linked from another file: make it local first"
+    if result.type != "MESH":
+        return f"{result.name} is no mesh any more: convert it to one first"
+    return ""
+
+
+def in_layer(obj: Any, layer: Any) -> bool:
+    """Whether a view layer has ``obj``: what it has not can neither be selected nor be active."""
+    return obj is not None and layer.objects.get(obj.name) == obj
+
+
 def _is_home(held: Any) -> bool:
-    return held.name == COLLECTION or held.name.startswith(COLLECTION + ".")
+    named = held.name == COLLECTION or held.name.startswith(COLLECTION + ".")
+    return named and not of_another_file(held)
 
 
 def collection(scene: Any) -> Any:
