@@ -16,7 +16,7 @@ from mathutils import Matrix
 
 from ..sdfcore.errors import SdfError
 from ..sdfcore.protocol import Message
-from . import live, results, spaces
+from . import host, live, results, spaces
 from .operators import JobOperator, Outcome
 from .space_operators import in_object_mode, shape_job, with_space
 from .space_properties import BLEND, EXPLORE
@@ -201,7 +201,7 @@ class SDF_OT_refresh_shape(_OnLive):
         return self.execute(context)
 
     def execute(self, context: Context) -> Outcome:
-        return self.follow(context.active_object, wait=bpy.app.background or not self.options.is_invoke)
+        return self.follow(context.active_object, wait=host.waits(self))
 
 
 class SDF_OT_keep_shape(JobOperator):

@@ -179,9 +179,11 @@ def preset_items(backend: Mapping[str, Any] | None) -> list[Item]:
     return _keep("preset", items)
 
 
-def device_items(backend: Mapping[str, Any] | None, first: Item = AUTO_DEVICE) -> list[Item]:
-    """Devices of the worker's machine behind ``first``."""
+def device_items(backend: Mapping[str, Any] | None, first: Item = AUTO_DEVICE, chosen: str = "") -> list[Item]:
+    """Devices of the worker's machine behind ``first``, and the ``chosen`` one whether the worker names it or not."""
     devices = [d for d in _offered(backend, "devices", _DEVICES) if d["id"] != "auto"]
+    if chosen and chosen not in {"auto", "default", *(d["id"] for d in devices)}:
+        devices.append({"id": chosen})
     items = [(d["id"], d.get("name") or d["id"], "Compute on this device", number(d["id"])) for d in devices]
     if first is DEFAULT_DEVICE:
         items.insert(0, ("auto", "Auto", AUTO_DEVICE[2], number("auto")))

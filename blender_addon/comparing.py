@@ -58,7 +58,7 @@ def compare_job(obj: Any, method: str, context: Context) -> Job:
 
 
 def _place(target: results.Target, method: str, message: Message, context: Context) -> Any:
-    name = f"{target.name}.{method}"
+    name = f"{results.name_of(target)}.{method}"
     made = results.new_object(name, results.build(name, target, message), target, context)
     results.describe(made, target, message)
     return made

@@ -67,7 +67,7 @@ def complete_job(scan: Any, context: Context) -> Job:
     }
     arrays = requests.arrays_of(reading.shape)
     job = spaces.request("complete", scan.name, body, spaces.array(scene), scene, **arrays)
-    job.target["put"] = lambda message, context: put_completed(target, message, context)
+    job.target |= {"place": target, "put": lambda message, context: put_completed(target, message, context)}
     return job
 
 
@@ -77,7 +77,7 @@ def put_completed(target: results.Target, message: Message, context: Context) ->
     Raises:
         SdfError: the answer holds no valid mesh.
     """
-    name = target.name + SUFFIX
+    name = results.name_of(target) + SUFFIX
     mesh = results.build(name, target, message)
     for attribute in (OBSERVED, SEEN):
         if len(message.arrays.get(attribute, ())) == len(mesh.vertices):

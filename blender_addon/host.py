@@ -20,16 +20,18 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from ..sdfcore.errors import EngineMissingError, SdfError
+from ..sdfcore.errors import EngineError, EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
-from . import engine, interpreter, preferences, previews, windows
+from . import engine, interpreter, preferences, previews, results, windows
 from .jobs import Job, Jobs, State
+from .news import unplaced
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2  # seconds between two looks at whether a result can be placed
 _QUICK = 0.03  # seconds between two turns of the timer while a shape follows a slider
 _SOON = 0.05  # seconds until the timer runs when it is woken
+_MODELLED = {"fit", "complete"}  # kinds of jobs whose model can be meshed again
 _FIRST_SHOWN = 40  # steps: what the network holds before is a random blob
 
 Connect = Callable[[], engine.Transport]
@@ -69,11 +71,15 @@ class Runtime:
 
     def failed(self, job: Job) -> None:
         self.forget(job)
-        if job.error is not None:
-            self.notice = Notice(job.title, job.error, job.kind)
-            log.error("%s: %s", job.title, job.error)
-            if not (self.blocking or "receive" in job.target):
-                windows.popup(job.title, job.error)
+        if job.error is None:
+            return
+        log.error("%s: %s", job.title, job.error)
+        if job.kind in _MODELLED and job.trained is not None:  # no mesh of it, but the training is not lost
+            self.waiting[job.id] = job
+            self.settle()
+        self.notice = Notice(job.title, job.error, job.kind)
+        if not (self.blocking or "receive" in job.target):
+            windows.popup(job.title, job.error)
 
     def cancelled(self, job: Job) -> None:
         self.forget(job)
@@ -123,15 +129,32 @@ class Runtime:
         if threading.current_thread() is not threading.main_thread():
             return  # of a render, whose thread runs no operators
         for job in list(self.waiting.values()):
+            if job.id not in self.waiting:  # what failed before it has settled the others
+                continue
             with windows.override():
                 if not windows.can_place(bpy.context):
                     return
-                try:
-                    getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target else "apply_result")(
-                        "EXEC_DEFAULT", True, job=job.id
-                    )
-                except RuntimeError as error:  # the operator's own report
-                    log.error("%s: %s", job.title, error)
+                self._apply(job)
+
+    def _apply(self, job: Job) -> None:
+        """Place what came of ``job``; of one that failed that is its model, and the notice then says so.
+
+        The operator leaves in ``waiting`` what it could not place: that fails, and waits no longer.
+        """
+        kept = job.state is State.FAILED
+        try:
+            getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target and not kept else "apply_result")(
+                "EXEC_DEFAULT", True, job=job.id
+            )
+        except RuntimeError as error:  # Blender did not let it run
+            log.error("%s: %s", job.title, error)
+            job.error = job.error or unplaced(error)
+        if self.waiting.pop(job.id, None) is not None and not kept:
+            job.state = State.FAILED
+            job.error = job.error or EngineError("The result could not be placed.", "The log has the details.")
+            self.failed(job)
+        if kept and job.error is not None:
+            self.notice = Notice(job.title, job.error, job.kind)
 
     def sweep(self) -> None:
         """Remove the previews of jobs that are no more."""
@@ -186,6 +209,15 @@ def backend() -> dict[str, Any] | None:
     return _runtime.jobs.backend or _runtime.known
 
 
+def waits(operator: Any) -> bool:
+    """Whether an operator is to wait for its jobs: one that a script calls, and any without a window.
+
+    What the user clicks or repeats (Shift R) is not waited for: the window would freeze, with no Cancel to be clicked.
+    """
+    options = operator.options
+    return bpy.app.background or not (options.is_invoke or options.is_repeat or options.is_repeat_last)
+
+
 def status() -> str:
     """One line about the worker."""
     held = runtime()
@@ -228,7 +260,7 @@ def restart_backend() -> None:
     """Settings of the worker changed: an idle one is ended, the next job starts another."""
     if _runtime is not None:
         _runtime.jobs.release()
-        _runtime.jobs.problem = None
+        _runtime.jobs.problem, _runtime.jobs.ended = None, False
         windows.redraw()
 
 
@@ -273,7 +305,7 @@ def _on_load(*_: Any) -> None:
     """Another file is loaded: what was running belonged to the old one."""
     if _runtime is not None:
         _runtime.waiting.clear()
-        _runtime.jobs.cancel_all()
+        _runtime.jobs.abandon()
         _runtime.notice = None
 
 
@@ -289,8 +321,9 @@ def _on_history(*_: Any) -> None:
 
 @persistent
 def _on_save(*_: Any) -> None:
-    """A preview is never part of a file; the next one comes by itself."""
+    """A preview is never part of a file (the next one comes by itself), nor is a source that was deleted."""
     previews.sweep()
+    results.let_go_of_sources()
 
 
 _HANDLERS = {

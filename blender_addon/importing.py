@@ -12,7 +12,7 @@ from bpy_extras.io_utils import ImportHelper
 from ..sdfcore.errors import SdfError
 from ..sdfcore.geometry import Mesh, PointCloud
 from ..sdfcore.protocol import Message
-from . import host, meshes, requests
+from . import host, meshes, requests, results, spaces
 
 Context = bpy.types.Context
 
@@ -30,12 +30,21 @@ def place(name: str, message: Message, context: Context) -> Any:
         obj = meshes.points_object(name, PointCloud(arrays["points"], arrays.get("normals"), arrays.get("colours")))
     else:
         obj = meshes.mesh_object(name, Mesh(arrays["vertices"], arrays["faces"], colours=arrays.get("colours")))
-    context.collection.objects.link(obj)
-    for other in context.selected_objects:
-        other.select_set(False)
-    obj.select_set(True)
-    context.view_layer.objects.active = obj
+    _link(obj, context)
+    spaces.select_only(obj, context)
     return obj
+
+
+def _link(obj: Any, context: Context) -> None:
+    """Into the active collection; where that is of another file, or excluded, into the scene's."""
+    everything, home = context.scene.collection, context.collection
+    if home is None or results.of_another_file(home):
+        home = everything
+    home.objects.link(obj)
+    context.view_layer.update()
+    if home != everything and not results.in_layer(obj, context.view_layer):
+        everything.objects.link(obj)
+        home.objects.unlink(obj)
 
 
 def import_file(path: str) -> None:
@@ -49,6 +58,10 @@ class SDF_OT_import_points(bpy.types.Operator, ImportHelper):
     bl_description = "Import a scan with its normals and colours as a mesh of vertices, ready for Fit SDF"
     bl_options = {"REGISTER"}
 
+    # Remembered, the last file would look like one that was dropped, and no browser would open.
+    filepath: StringProperty(
+        name="File Path", description="File to import", maxlen=1024, subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
     filter_glob: StringProperty(default=";".join(f"*{s}" for s in SUFFIXES), options={"HIDDEN"})
     files: CollectionProperty(type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
@@ -64,7 +77,7 @@ class SDF_OT_import_points(bpy.types.Operator, ImportHelper):
         return named or [Path(bpy.path.abspath(self.filepath))]
 
     def execute(self, _context: Context) -> set[str]:
-        wait = bpy.app.background or not self.options.is_invoke
+        wait = host.waits(self)
         failures = []
         for path in self.paths():
             try:

@@ -52,6 +52,7 @@ class Jobs:
         self.active: Job | None = None
         self.backend: dict[str, Any] | None = None
         self.problem: SdfError | None = None
+        self.ended = False  # the last worker was ready, and then gone: the next job's will most likely work
         self.tail: list[str] = []
         self._connect, self._clock = connect, clock
         self._idle_seconds, self._hello_seconds = idle_seconds, hello_seconds
@@ -110,7 +111,7 @@ class Jobs:
             EngineMissingError: it cannot be started.
         """
         if self._transport is None:
-            self.problem = None
+            self.problem, self.ended = None, False
             try:
                 self._transport = self._connect()
             except SdfError as error:
@@ -124,10 +125,15 @@ class Jobs:
         if self.active is None and not self._occupant:
             self._drop()
 
-    def close(self) -> None:
-        """Cancel everything and end the worker; the host is not told."""
+    def abandon(self) -> None:
+        """Cancel everything and let go of all results; the host is not told."""
         self.cancel_all()
         self._news.clear()
+        self.jobs.clear()
+
+    def close(self) -> None:
+        """Cancel everything and end the worker; the host is not told."""
+        self.abandon()
         self._drop()
 
     # -- what moves it -----------------------------------------------------------------------------------------------
@@ -205,6 +211,8 @@ class Jobs:
             return f"Backend: {self._device()} · torch {self.backend.get('torch', '?')}"
         if self._transport is not None:
             return "Backend: starting…"
+        if self.ended:
+            return "Backend: ended, starts with the next fit"
         return f"Backend: {self.problem.message}" if self.problem else "Backend: not started"
 
     def _device(self) -> str:
@@ -224,7 +232,7 @@ class Jobs:
             left = self.backend is not None and self.active is None and event.body.get("code") == 0
             self._lose(rebuild(dict(event.body)))
             if left:  # by itself, after idling
-                self.problem = None
+                self.problem, self.ended = None, False
         elif event.kind == "ready":
             self._greet(event)
         elif event.kind == "log":
@@ -248,7 +256,7 @@ class Jobs:
         except EngineError as error:
             self._lose(error)
             return
-        self.backend, self.problem = dict(event.body), None
+        self.backend, self.problem, self.ended = dict(event.body), None, False
         self._deadline, self._idle_since = float("inf"), self._clock()
 
     def _apply(self, job: Job, event: Message) -> None:
@@ -305,6 +313,7 @@ class Jobs:
         victim = self.active
         if victim is None and self.backend is None and self.queue:
             victim = self.queue.pop(0)
+        self.ended = self.backend is not None
         self._drop()
         self.problem = error
         if victim is not None:

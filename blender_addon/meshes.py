@@ -174,6 +174,38 @@ def _read_data(obj: Any, data: Any, matrix: Array) -> Reading:
     return _read_points(obj, data, matrix)
 
 
+def _is_evaluated(obj: Any, shown: Any, depsgraph: Any) -> bool:
+    """Whether ``shown``, the evaluated form of ``obj``, has a shape of its own.
+
+    Hidden from the viewport it is not evaluated, unless something shown refers to it: then it is there, but without
+    its modifiers, as the bare data or (curves, texts) as nothing.
+    """
+    if not shown.is_evaluated:
+        return False
+    if obj.type == "MESH":
+        return bool(shown.data != obj.data.evaluated_get(depsgraph))
+    if obj.type == "POINTCLOUD":  # its data does not tell: without a change by a modifier it is the object's own
+        return not obj.hide_viewport and depsgraph.view_layer.objects.get(obj.name) is not None
+    return shown.to_mesh() is not None
+
+
+def _shown(obj: Any, depsgraph: Any) -> Any:
+    """``obj`` with its modifiers, or as it is where they would change nothing.
+
+    Raises:
+        InputError: it is hidden so that Blender has not applied them.
+    """
+    shown = obj.evaluated_get(depsgraph)
+    if _is_evaluated(obj, shown, depsgraph):
+        return shown
+    if obj.modifiers or obj.type == "META" or getattr(obj.data, "shape_keys", None) is not None:
+        raise InputError(
+            f"{obj.name} is hidden in this view layer, so its modifiers cannot be applied.",
+            "Show it first (its monitor icon and its collection), or switch Use Modifiers off.",
+        )
+    return obj
+
+
 def read(obj: Any, depsgraph: Any, modifiers: bool = True, matrix: Any = None) -> Reading:
     """The triangles or points of ``obj`` in world coordinates.
 
@@ -184,7 +216,8 @@ def read(obj: Any, depsgraph: Any, modifiers: bool = True, matrix: Any = None) -
         matrix: local to world; default the object's own.
     Raises:
         EmptyInputError: neither faces nor points.
-        InputError: a type that has no surface, Edit Mode, a scale of zero, coordinates that are not finite.
+        InputError: a type that has no surface, Edit Mode, a scale of zero, coordinates that are not finite, or hidden
+            so that its modifiers are not known.
     """
     if obj.type not in READABLE:
         kind = obj.type.title()
@@ -192,7 +225,7 @@ def read(obj: Any, depsgraph: Any, modifiers: bool = True, matrix: Any = None) -
     if obj.mode == "EDIT":
         raise InputError(f"{obj.name} is being edited.", "Leave Edit Mode first.")
     world = affine(obj.matrix_world if matrix is None else matrix, obj.name)
-    shown = obj.evaluated_get(depsgraph) if modifiers or obj.type == "META" else obj
+    shown = _shown(obj, depsgraph) if modifiers or obj.type == "META" else obj
     if obj.type == "POINTCLOUD":
         return _read_points(shown, shown.data, world)
     if obj.type == "MESH" and not modifiers:

@@ -27,6 +27,13 @@ class Host(Protocol):
     def changed(self) -> None: ...
 
 
+def unplaced(error: Exception) -> SdfError:
+    """What the user is told when a result could not be put into the scene."""
+    if isinstance(error, SdfError):
+        return error
+    return EngineError(f"The result could not be placed: {type(error).__name__}: {error}", "The log has the details.")
+
+
 class News:
     """What is still to be told: kept until the pump tells it, so the host is never called from inside another call."""
 
@@ -75,8 +82,5 @@ class News:
             log.exception("the host failed on %s", job.title if job else "a change")
             if job is None or job.state is not State.DONE:
                 return
-            if not isinstance(error, SdfError):
-                hint = "The result is kept; the log has the details."
-                error = EngineError(f"The result could not be placed: {type(error).__name__}: {error}", hint)
-            job.state, job.error = State.FAILED, error
+            job.state, job.error = State.FAILED, unplaced(error)
             self.add(job, "failed")

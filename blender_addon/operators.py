@@ -1,11 +1,12 @@
 """What the user does: each operator reads the context, makes one call, and reports.
 
 ``invoke`` (a button, F3) starts a job and returns at once; ``execute`` (a script, ``blender --background``) waits
-until the result is in the scene, and fails as an operator fails.
+until the result is in the scene, and fails as an operator fails. Repeat Last executes, too, but does not wait.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -14,9 +15,12 @@ from typing import Any
 import bpy
 from bpy.props import StringProperty
 
-from ..sdfcore.errors import SdfError
+from ..sdfcore.errors import NoSurfaceError, SdfError, describe, rebuild
 from . import host, importing, meshes, previews, requests, results
 from .jobs import Job, State
+from .news import unplaced
+
+log = logging.getLogger(__name__)
 
 Context = bpy.types.Context
 Outcome = set[str]
@@ -93,7 +97,8 @@ class JobOperator(bpy.types.Operator):
         return _start(self, self.jobs(context, True), wait=False)
 
     def execute(self, context: Context) -> Outcome:
-        return _start(self, self.jobs(context, False), wait=True)
+        wait = host.waits(self)
+        return _start(self, self.jobs(context, not wait), wait)
 
 
 class SDF_OT_fit(JobOperator):
@@ -122,8 +127,12 @@ class _OnResult(JobOperator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Leave the current mode: fitting works in Object Mode")
             return False
-        if results.of(context.active_object) is None:
+        result = results.of(context.active_object)
+        if result is None:
             cls.poll_message_set("Select a result of Fit SDF, or the object it was made from")
+            return False
+        if reason := results.fixed(result):
+            cls.poll_message_set(reason)
             return False
         return True
 
@@ -133,6 +142,15 @@ class SDF_OT_continue_fit(_OnResult):
     bl_label = "Continue"
     bl_description = "Train the stored fit for more steps on its source, and refresh its mesh"
     bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not super().poll(context):
+            return False
+        if results.source_of(results.of(context.active_object)) is None:
+            cls.poll_message_set("The object that it was fitted to is not here, or there never was one")
+            return False
+        return True
 
     def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
         result = results.of(context.active_object)
@@ -221,7 +239,7 @@ class SDF_OT_toggle_source(bpy.types.Operator):
     def poll(cls, context: Context) -> bool:
         result = results.of(context.active_object)
         source = None if result is None else results.source_of(result)
-        if source is None or context.view_layer.objects.get(source.name) is None:
+        if not results.in_layer(source, context.view_layer):
             cls.poll_message_set("The object it was made from is not in this view layer")
             return False
         return True
@@ -235,6 +253,31 @@ class SDF_OT_toggle_source(bpy.types.Operator):
         return {"FINISHED"}
 
 
+def _place(job: Job, context: Context) -> Any:
+    """The result of ``job`` in the scene: an object, or the scene where it is a space."""
+    assert job.result is not None
+    if "put" in job.target:
+        return job.target["put"](job.result, context)
+    if "import" in job.target:
+        return importing.place(job.target["import"], job.result, context)
+    return results.place(job.target["place"], job.result, context)
+
+
+def _keep(job: Job, context: Context) -> Any:
+    """An object that holds the model of a fit that failed after its training; the job's error then says so."""
+    assert job.error is not None
+    known = {"recipe": job.progress.get("recipe"), "reason": job.progress.get("reason")}
+    told = {**known, "preset": job.request.body.get("preset"), "steps": job.progress.get("step")}
+    if job.result is not None:
+        told = dict(job.result.body.get("report") or {})
+    told = {name: value for name, value in told.items() if value}
+    made = results.keep(job.target["place"], job.trained, told, context)
+    how = "at another offset" if isinstance(job.error, NoSurfaceError) else "at a lower resolution"
+    hint = f"{job.error.hint} The fit is kept in {made.name}: Re-mesh {how} will make its mesh."
+    job.error = rebuild({**describe(job.error), "hint": hint.strip()})
+    return made
+
+
 class _Applying(bpy.types.Operator):
     """Its label is the name of the undo step."""
 
@@ -243,20 +286,15 @@ class _Applying(bpy.types.Operator):
     def execute(self, context: Context) -> Outcome:
         held = host.runtime()
         job = held.waiting.get(self.job)
-        if job is None or job.result is None:
+        if job is None:
+            return {"CANCELLED"}
+        try:
+            made = _keep(job, context) if job.state is State.FAILED else _place(job, context)
+        except Exception as error:  # of Blender's, too: the runtime sees to what is left in its hands
+            log.exception("%s could not be placed", job.title)
+            job.error = job.error or unplaced(error)
             return {"CANCELLED"}
         held.forget(job)
-        try:
-            if "put" in job.target:
-                made = job.target["put"](job.result, context)
-            elif "import" in job.target:
-                made = importing.place(job.target["import"], job.result, context)
-            else:
-                made = results.place(job.target["place"], job.result, context)
-        except SdfError as error:
-            job.state, job.error = State.FAILED, error
-            held.failed(job)
-            return {"CANCELLED"}
         job.target["made"] = made.name
         is_mesh = getattr(made, "type", "") == "MESH"
         self.report({"INFO"}, f"{made.name}: {len(made.data.vertices)} vertices" if is_mesh else f"{job.title}: done")

@@ -159,7 +159,8 @@ def _aside(layout: Layout, text: str) -> None:
 
 def _draw_status(layout: Layout) -> None:
     row = layout.row(align=True)
-    problem = host.runtime().jobs.problem
+    jobs = host.runtime().jobs
+    problem = None if jobs.ended else jobs.problem  # what has worked will again
     text = "Backend: not available" if problem else host.status()
     row.label(text=text, icon="ERROR" if problem else "CHECKMARK" if host.backend() else "BLANK1")
     row.operator("sdf.open_preferences", text="", icon="PREFERENCES")
@@ -196,7 +197,8 @@ def draw_jobs(layout: Layout, shown: Callable[[str], bool]) -> None:
     for job in held.waiting.values():
         if not shown(job.kind):
             continue
-        layout.label(text=f"{job.title}: done, placed when you leave this mode", icon="TIME")
+        what = "fit kept" if job.state is State.FAILED else "done"
+        layout.label(text=f"{job.title}: {what}, placed when you leave this mode", icon="TIME")
     if not live:
         return
     box = layout.box().column()
@@ -242,7 +244,7 @@ def _draw_figures(layout: Layout, result: Any) -> None:
     metrics = report.get("metrics") or {}
     scene, level = bpy.context.scene, report.get("level") or 0.0
     rows = [
-        ("Vertices", f"{len(result.data.vertices):,}"),
+        ("Vertices", f"{len(result.data.vertices):,}" if result.type == "MESH" else ""),
         ("Chamfer", sizes.length(metrics["chamfer"], scene) if metrics.get("chamfer") is not None else ""),
         ("Hausdorff", sizes.length(metrics["hausdorff"], scene) if metrics.get("hausdorff") is not None else ""),
         ("Right Side", _share((report.get("distance") or {}).get("sign_agreement"))),

@@ -11,8 +11,12 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 from . import ROOT, choices, host, install, interpreter
 
 
-def _devices(_self: Any, _context: bpy.types.Context | None) -> list[choices.Item]:
-    return choices.device_items(host.backend())
+def _devices(self: SDFPreferences, _context: bpy.types.Context | None) -> list[choices.Item]:
+    return choices.device_items(host.backend(), chosen=getattr(self, "device_id", ""))
+
+
+def _remember_device(self: SDFPreferences, _context: bpy.types.Context) -> None:
+    self.device_id = self.device
 
 
 def _changed(_self: Any, _context: bpy.types.Context) -> None:
@@ -36,7 +40,13 @@ class SDFPreferences(bpy.types.AddonPreferences):
         update=_changed,
     )
     device: EnumProperty(
-        name="Device", description="What to compute on unless the scene says otherwise", items=_devices
+        name="Device",
+        description="What to compute on unless the scene says otherwise",
+        items=_devices,
+        update=_remember_device,
+    )
+    device_id: StringProperty(  # an enum is stored as a number, which names a device only once a worker has run
+        name="Device Name", description="The device that was chosen", options={"HIDDEN"}
     )
     threads: IntProperty(
         name="Threads",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
 from . import choices, host, sizes
 
@@ -20,8 +20,12 @@ def _presets(_self: Any, _context: Context | None) -> list[choices.Item]:
     return choices.preset_items(host.backend())
 
 
-def _devices(_self: Any, _context: Context | None) -> list[choices.Item]:
-    return choices.device_items(host.backend(), choices.DEFAULT_DEVICE)
+def _devices(self: SDFSettings, _context: Context | None) -> list[choices.Item]:
+    return choices.device_items(host.backend(), choices.DEFAULT_DEVICE, getattr(self, "device_id", ""))
+
+
+def _remember_device(self: SDFSettings, _context: Context) -> None:
+    self.device_id = self.device
 
 
 def _voxel_size(self: SDFSettings) -> float:
@@ -84,7 +88,12 @@ class SDFSettings(bpy.types.PropertyGroup):
         step=1,
         precision=4,
     )
-    device: EnumProperty(name="Device", description="What the backend computes on", items=_devices)
+    device: EnumProperty(
+        name="Device", description="What the backend computes on", items=_devices, update=_remember_device
+    )
+    device_id: StringProperty(  # an enum is stored as a number, which names a device only once a worker has run
+        name="Device Name", description="The device that was chosen", options={"HIDDEN"}
+    )
     seed: IntProperty(
         name="Seed", description="Start of all random numbers: the same seed gives the same mesh", default=0, min=0
     )

@@ -89,7 +89,7 @@ def _again(result: Any, context: Any) -> results.Target:
         modifiers = context.scene.sdf.use_modifiers
         reading = meshes.read(source, context.evaluated_depsgraph_get(), modifiers, held)
     return results.Target(
-        name=result.get(results.SOURCE, result.name),
+        name=source.name if source else result.get(results.SOURCE, result.name),
         source=source.session_uid if source else 0,
         result=result.session_uid,
         scene=context.scene.session_uid,
@@ -100,7 +100,7 @@ def _again(result: Any, context: Any) -> results.Target:
 
 
 def continue_job(result: Any, context: Any, preview: bool) -> Job:
-    """Train the fit in ``result`` for more steps on its source.
+    """Train the fit in ``result`` for more steps on its source, by the recipe and the preset it was made by.
 
     Raises:
         InputError: the source is gone, or it cannot be read.
@@ -108,7 +108,8 @@ def continue_job(result: Any, context: Any, preview: bool) -> Job:
     target = _again(result, context)
     if target.reading is None:
         raise InputError(f"{target.name}, which {result.name} was fitted to, is not here.", "Fit an object again.")
-    body = fit_body(context.scene.sdf, result.name, preview)
+    body = {**fit_body(context.scene.sdf, result.name, preview), "recipe": "auto"}  # the one the model was made by
+    body["preset"] = results.report(result).get("preset") or body["preset"]
     arrays = {**arrays_of(target.reading.shape), "model": _model(result)}
     return Job(result.name, Message("fit", "", body, arrays), {"place": target})
 

@@ -1,15 +1,16 @@
 """Results in the scene: the object beside its source, its materials and colours, and the model it carries.
 
-An object with ``sdf_model`` is a result. It also has ``sdf_report`` (JSON), ``sdf_source`` (the source's name) and two
-matrices: ``sdf_matrix``, its own local space to world space when it was fitted, and ``sdf_source_matrix``, the same for
-its source. The model speaks of that world; both objects may have moved since.
+An object with ``sdf_model`` is a result. It also has ``sdf_report`` (JSON), ``sdf_source_object`` (a pointer to its
+source, which outlives renames), ``sdf_source`` (the source's name, which counts where there is no pointer: in files of
+earlier versions) and two matrices: ``sdf_matrix``, its own local space to world space when it was fitted, and
+``sdf_source_matrix``, the same for its source. The model speaks of that world; both objects may have moved since.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
@@ -27,7 +28,9 @@ Array = NDArray[Any]
 COLLECTION = "SDF"
 SUFFIX = ".sdf"
 ERROR_ATTRIBUTE = "sdf_error"
-MODEL, REPORT, SOURCE = "sdf_model", "sdf_report", "sdf_source"
+UNMESHED = "It has no mesh yet: press Re-mesh"
+MODEL, REPORT = "sdf_model", "sdf_report"
+SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
 
 
@@ -36,7 +39,7 @@ class Target:
     """Where a result belongs; objects by session uid, since undo and file load end every pointer.
 
     Args:
-        name: of the source.
+        name: of the source when it was read, see :func:`name_of`.
         source: session uid of the source, 0 when there is none any more.
         result: session uid of the object to refresh, 0 to make one.
         scene: session uid of the scene.
@@ -68,13 +71,43 @@ def of(obj: Any) -> Any:
     if MODEL in obj:
         return obj
     homes = [c for c in bpy.data.collections if _is_home(c)]
-    made = [o for home in homes for o in home.objects if o.get(SOURCE) == obj.name and MODEL in o]
+    made = [o for home in homes for o in home.objects if MODEL in o and not fixed(o) and source_of(o) == obj]
     return max(made, key=lambda o: o.session_uid) if made else None
 
 
 def source_of(result: Any) -> Any:
     """The object that ``result`` was made from, or ``None`` when it is gone."""
-    return bpy.data.objects.get(result.get(SOURCE, "")) if result.get(SOURCE) else None
+    if SOURCE_OBJECT in result:  # that the name may be another object's by now does not matter
+        source = _pointed_to(result)
+        return source if source is not None and _is_placed(source) else None
+    source = bpy.data.objects.get(result[SOURCE]) if result.get(SOURCE) else None
+    return None if source == result else source  # earlier versions made what had no source its own
+
+
+def _pointed_to(result: Any) -> Any:
+    held = result.get(SOURCE_OBJECT)
+    return held if isinstance(held, bpy.types.Object) else None
+
+
+def _is_placed(obj: Any) -> bool:
+    """Whether ``obj`` is in a collection: a deleted object that something points to is in none, but in the file."""
+    homes = [*bpy.data.collections, *(scene.collection for scene in bpy.data.scenes)]
+    return any(home.objects.get(obj.name) == obj for home in homes) or bool(obj.users_collection)
+
+
+def let_go_of_sources() -> None:
+    """Remove the sources that the user has deleted and that only our pointers keep: a scan may be large."""
+    held = [source for source in map(_pointed_to, bpy.data.objects) if source is not None]
+    for source in dict.fromkeys(held):
+        ours = source.users <= held.count(source) and not source.use_fake_user and source.library is None
+        if ours and not _is_placed(source):
+            bpy.data.objects.remove(source)
+
+
+def name_of(target: Target) -> str:
+    """The source's name: the present one, which may have changed while it was fitted."""
+    source = by_uid(bpy.data.objects, target.source)
+    return target.name if source is None else source.name
 
 
 def report(result: Any) -> dict[str, Any]:
@@ -111,13 +144,26 @@ def place(target: Target, message: Message, context: Any) -> Any:
     result = by_uid(bpy.data.objects, target.result)
     if target.result and result is None:
         raise EngineError(f"The result of {target.name} is no longer in the scene.", "Undo its deletion, or fit again.")
-    name = target.name + SUFFIX if result is None else result.data.name
+    name = name_of(target) + SUFFIX if result is None else result.data.name
     mesh = build(name, target, message, None if result is None else result.data)
     if result is None:
         result = new_object(name, mesh, target, context)
     else:
         _exchange(result, mesh)
     describe(result, target, message)
+    return result
+
+
+def keep(target: Target, model: Array, told: Mapping[str, Any], context: Any) -> Any:
+    """A new object without a mesh that holds a ``model`` and what was ``told`` of its fit: Re-mesh makes the mesh.
+
+    The result that was to be refreshed, if any, stays as it is: its own model may be the better one.
+    """
+    name = name_of(target) + SUFFIX
+    arrays = {"vertices": np.zeros((0, 3), np.float32), "faces": np.zeros((0, 3), np.int32), "model": model}
+    target = replace(target, result=0, hide_source=False)  # without it nothing could be seen
+    result = new_object(name, bpy.data.meshes.new(name), target, context)
+    describe(result, target, Message("done", "", {"report": {**told, "warnings": [UNMESHED]}}, arrays))
     return result
 
 
@@ -172,12 +218,12 @@ def _show(result: Any, source: Any, target: Target, context: Any) -> None:
     """Select the result in place of its source, unless the user has turned to something else."""
     layer = context.view_layer
     layer.update()  # a new object is in the layer's list only then
-    if layer.objects.get(result.name) is not None and layer.objects.active in (None, source):
-        if source is not None and layer.objects.get(source.name) is not None:
+    if in_layer(result, layer) and layer.objects.active in (None, source):
+        if in_layer(source, layer):
             source.select_set(False)
         result.select_set(True)
         layer.objects.active = result
-    if target.hide_source and source is not None and layer.objects.get(source.name) is not None:
+    if target.hide_source and in_layer(source, layer):
         source.hide_set(True)
 
 
@@ -189,8 +235,28 @@ def _exchange(result: Any, mesh: Any) -> None:
     mesh.name = name
 
 
+def of_another_file(item: Any) -> bool:
+    """Whether a datablock is linked, or an override of what is linked: nothing can be put into it."""
+    return item.library is not None or item.override_library is not None
+
+
+def fixed(result: Any) -> str:
+    """Why ``result`` cannot get another mesh, in the words of a poll; "" where it can."""
+    if of_another_file(result):
+        return f"{result.name} is linked from another file: make it local first"
+    if result.type != "MESH":
+        return f"{result.name} is no mesh any more: convert it to one first"
+    return ""
+
+
+def in_layer(obj: Any, layer: Any) -> bool:
+    """Whether a view layer has ``obj``: what it has not can neither be selected nor be active."""
+    return obj is not None and layer.objects.get(obj.name) == obj
+
+
 def _is_home(held: Any) -> bool:
-    return held.name == COLLECTION or held.name.startswith(COLLECTION + ".")
+    named = held.name == COLLECTION or held.name.startswith(COLLECTION + ".")
+    return named and not of_another_file(held)
 
 
 def collection(scene: Any) -> Any:
@@ -205,14 +271,16 @@ def collection(scene: Any) -> Any:
 
 def describe(result: Any, target: Target, message: Message) -> None:
     """Keep on the object what the panel shows and what the next Re-mesh needs; saved with the file."""
-    result[SOURCE] = target.name
+    source = by_uid(bpy.data.objects, target.source)
+    if source is not None:
+        result[SOURCE], result[SOURCE_OBJECT] = source.name, source
     result[MATRIX] = [float(v) for v in target.matrix.ravel()]
     result[SOURCE_MATRIX] = [float(v) for v in target.source_matrix.ravel()]
     model = message.arrays.get("model")
     if model is not None and len(model):
         store_bytes(result, MODEL, model)
     told: Mapping[str, Any] = message.body.get("report") or {}
-    body = {**report(result), **told}  # a new mesh of the same fit: what was said of the fit stays
+    body = {**report(result), "warnings": [], **told}  # a new mesh of the same fit: what was said of the fit stays
     faces = message.arrays["faces"]
     count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
     body["result"] = {**count, "watertight": meshes.is_closed(faces)}

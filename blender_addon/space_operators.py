@@ -41,7 +41,7 @@ def with_space(cls: Any, context: Context) -> bool:
 def submit(operator: Any, job: Job) -> Outcome:
     """Do ``job``: begun by a click, waited for in a script."""
     try:
-        if bpy.app.background or not operator.options.is_invoke:
+        if host.waits(operator):
             host.runtime().run(job)
         else:
             host.runtime().submit(job)

@@ -204,7 +204,7 @@ def select_only(obj: Any, context: Any) -> None:
     """Select ``obj`` and make it active, where the view layer shows it."""
     layer = context.view_layer
     layer.update()
-    if layer.objects.get(obj.name) is None:
+    if not results.in_layer(obj, layer):
         return
     for other in context.selected_objects:
         other.select_set(False)

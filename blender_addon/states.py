@@ -50,7 +50,8 @@ class Job:
         request: its kind is the job's; its ``job`` is filled in with ``id``.
         target: whatever the host needs to know where the result belongs.
         progress: body of the last ``progress`` event.
-        model: bytes of the fitted model (uint8), as soon as it is fitted: whatever fails later, it can be meshed again.
+        model: bytes of the fitted model (uint8), as soon as it is fitted: whatever fails later, it can be meshed again;
+            see :attr:`trained`.
         error: why it failed. A result that could not be placed leaves both ``error`` and ``result``.
     """
 
@@ -68,3 +69,8 @@ class Job:
     @property
     def kind(self) -> str:
         return self.request.kind
+
+    @property
+    def trained(self) -> NDArray[np.uint8] | None:
+        """The fitted model, whatever has become of its mesh; ``None`` where there is none."""
+        return self.model if self.result is None else self.result.arrays.get("model", self.model)

@@ -171,6 +171,13 @@ class FakeWorker:
     def preview(self, request: Message) -> Message:
         return Message("preview", request.job, {}, box_arrays(answer_arrays(request)["vertices"]))
 
+    def fail_after_training(self, *events: Message) -> None:
+        """Let the held fit come to its end of training, with its model, and then to ``events``."""
+        assert self._held is not None
+        job = self._held.job
+        model = {"model": np.frombuffer(MODEL, np.uint8)}
+        self.transports[-1].feed(progress(job, 10), Message("fitted", job, {}, model), *events)
+
     def finish(self, request: Message) -> list[Message]:
         if request.kind == "learn":
             meshed = box_of(dict(request.body["decode"])) if request.body.get("decode") else {}

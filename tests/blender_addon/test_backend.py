@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bpy
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import backend, choices, host, install, interpreter, preferences
+from bl_ext.test.neural_sdf.blender_addon import backend, choices, host, install, interpreter, preferences, requests
 from bl_ext.test.neural_sdf.sdfcore.errors import EngineMissingError
 from bl_ext.test.neural_sdf.sdfcore.presets import PRESETS
 
@@ -117,3 +117,33 @@ def test_the_log_can_be_opened_once_there_is_one(addon, tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "show_text", lambda path: opened.append(path) or {"FINISHED"})
     assert bpy.ops.sdf.open_log() == {"FINISHED"}
     assert opened == [log]
+
+
+TWO_DEVICES = {"devices": [{"id": "cpu", "name": "CPU"}, {"id": "cuda:1", "name": "Second GPU"}]}
+
+
+def test_a_chosen_device_is_known_before_the_backend_has_run(addon, tmp_path):
+    addon.runtime().known = TWO_DEVICES
+    bpy.context.scene.sdf.device = "cuda:1"
+    path = str(tmp_path / "a.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    addon.runtime().known = None  # as after a start of Blender
+    bpy.ops.wm.open_mainfile(filepath=path)
+    settings = bpy.context.scene.sdf
+    assert settings.device == "cuda:1"
+    assert requests.fit_body(settings, "title", False)["device"] == "cuda:1"
+    settings.device = "auto"
+    assert (settings.device, requests.device(settings)) == ("auto", "auto")
+
+
+def test_the_preferences_device_is_known_before_the_backend_has_run(addon):
+    addons = bpy.context.preferences.addons
+    entry = addons.new()
+    entry.module = preferences.ROOT
+    try:
+        addon.runtime().known = TWO_DEVICES
+        preferences.get().device = "cuda:1"
+        addon.runtime().known = None
+        assert requests.device(bpy.context.scene.sdf) == "cuda:1"
+    finally:
+        addons.remove(entry)

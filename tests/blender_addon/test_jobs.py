@@ -456,3 +456,37 @@ def test_the_workers_log_reaches_the_log(caplog: pytest.LogCaptureFixture) -> No
     bench.wire.feed(Message("log", "", {"level": "warning", "message": "few points"}))
     bench.pump()
     assert ("WARNING", "worker: few points") in [(r.levelname, r.getMessage()) for r in caplog.records]
+
+
+def test_a_worker_that_was_ready_and_ended_starts_with_the_next_fit() -> None:
+    bench = Bench()
+    bench.submit("a")
+    bench.pump()
+    bench.wire.die(-9)
+    bench.pump()
+    assert bench.jobs.ended
+    assert bench.jobs.status == "Backend: ended, starts with the next fit"
+    bench.submit("b")
+    assert (bench.jobs.ended, bench.jobs.status) == (False, "Backend: starting…")
+
+
+def test_a_worker_that_never_was_ready_is_a_problem() -> None:
+    bench = Bench(answer=mute)
+    bench.submit("a")
+    bench.wire.die(1, "No module named 'torch'")
+    bench.pump(1)
+    assert bench.jobs.problem is not None
+    assert not bench.jobs.ended
+
+
+def test_what_is_abandoned_is_kept_nowhere() -> None:
+    bench = Bench()
+    done, running, queued = bench.submit("a", "b", "c")
+    bench.pump()
+    bench.wire.feed(Message("done", done.id))
+    bench.pump()
+    bench.jobs.abandon()
+    bench.pump()
+    assert bench.jobs.jobs == {}
+    assert [job.state for job in (running, queued)] == [State.CANCELLED] * 2
+    assert bench.host.calls == [("finished", "a")]

@@ -196,3 +196,17 @@ def test_model_and_figures_survive_save_and_load(worker, tmp_path):
     assert result["sdf_model"] == MODEL
     assert results.report(result)["metrics"]["hausdorff"] == REPORT["metrics"]["hausdorff"]
     assert bpy.ops.sdf.remesh.poll()
+
+
+def test_loading_a_file_lets_go_of_results_that_wait(worker, addon):
+    add_monkey()
+    worker.hold = True
+    begin(addon)
+    bpy.ops.object.mode_set(mode="EDIT")
+    worker.release()
+    addon.runtime().tick()
+    assert len(addon.runtime().jobs.jobs) == 1
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    addon.runtime().tick()
+    assert addon.runtime().jobs.jobs == {}
+    assert len(bpy.data.objects) == 0

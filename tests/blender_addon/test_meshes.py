@@ -225,3 +225,104 @@ def test_what_cannot_be_read_says_why(scene):
     bpy.ops.object.light_add()
     with pytest.raises(InputError, match="type Light"):
         read(bpy.context.object)
+
+
+def subdivided(scene) -> bpy.types.Object:
+    bpy.ops.mesh.primitive_cube_add()
+    obj = bpy.context.object
+    obj.modifiers.new("finer", "SUBSURF")
+    home = bpy.data.collections.new("home")
+    scene.collection.children.link(home)
+    home.objects.link(obj)
+    scene.collection.objects.unlink(obj)
+    return obj
+
+
+def referred_to(scene, obj) -> None:
+    """Something that is shown points to ``obj``, which brings it into the depsgraph, but not its modifiers."""
+    other = bpy.data.objects.new("other", bpy.data.meshes.new("other"))
+    scene.collection.objects.link(other)
+    other["source"] = obj
+
+
+def hide(obj: bpy.types.Object, how: str) -> None:
+    home = bpy.context.view_layer.layer_collection.children["home"]
+    if how == "monitor":
+        obj.hide_viewport = True
+    elif how == "monitor of the collection":
+        home.collection.hide_viewport = True
+    elif how == "excluded collection":
+        home.exclude = True
+    elif how == "other scene":
+        bpy.context.window.scene = bpy.data.scenes.new("other")
+    elif how == "eye":
+        obj.hide_set(True)
+    elif how == "eye of the collection":
+        home.hide_viewport = True
+
+
+HIDDEN = ["monitor", "monitor of the collection", "excluded collection", "other scene"]
+
+
+@pytest.mark.parametrize("pointed", [False, True])
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_hidden_object_is_not_read_without_its_modifiers(scene, how, pointed):
+    obj = subdivided(scene)
+    if pointed:
+        referred_to(scene, obj)
+    hide(obj, how)
+    with pytest.raises(InputError, match="hidden in this view layer") as caught:
+        read(obj)
+    assert "Show it first" in caught.value.hint
+    assert len(read(obj, modifiers=False).shape.vertices) == 8
+    obj.modifiers.clear()
+    assert len(read(obj).shape.vertices) == 8, "there is nothing to be missed"
+
+
+@pytest.mark.parametrize("pointed", [False, True])
+@pytest.mark.parametrize("how", ["", "eye", "eye of the collection"])
+def test_an_object_hidden_by_the_eye_is_read_with_its_modifiers(scene, how, pointed):
+    obj = subdivided(scene)
+    if pointed:
+        referred_to(scene, obj)
+    hide(obj, how)
+    assert len(read(obj).shape.vertices) == 26
+
+
+@pytest.mark.parametrize("pointed", [False, True])
+def test_a_hidden_curve_is_read_unless_it_has_modifiers(scene, pointed):
+    bpy.ops.curve.primitive_bezier_circle_add()
+    obj = bpy.context.object
+    obj.data.bevel_depth = 0.2
+    if pointed:
+        referred_to(scene, obj)
+    shown = len(read(obj).shape.vertices)
+    obj.hide_viewport = True
+    assert len(read(obj).shape.vertices) == shown
+    obj.modifiers.new("twice", "ARRAY")
+    with pytest.raises(InputError, match="hidden in this view layer"):
+        read(obj)
+
+
+def test_a_hidden_metaball_says_that_it_is_hidden(scene):
+    bpy.ops.object.metaball_add()
+    bpy.context.object.hide_viewport = True
+    with pytest.raises(InputError, match="hidden in this view layer"):
+        read(bpy.context.object)
+
+
+@pytest.mark.skipif(bpy.app.version < (4, 5), reason="no way yet to make one with points in it")
+@pytest.mark.parametrize("pointed", [False, True])
+def test_a_hidden_point_cloud_is_read_unless_it_has_modifiers(scene, pointed):
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.object.convert(target="POINTCLOUD")
+    obj = bpy.context.object
+    if pointed:
+        referred_to(scene, obj)
+    obj.hide_viewport = True
+    assert len(read(obj).shape) == 8
+    obj.modifiers.new("nodes", "NODES")
+    with pytest.raises(InputError, match="hidden in this view layer"):
+        read(obj)
+    obj.hide_viewport = False
+    assert len(read(obj).shape) == 8

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import meshes, requests
+from bl_ext.test.neural_sdf.blender_addon import meshes, requests, results, spaces
 from bl_ext.test.neural_sdf.sdfcore.geometry import PointCloud
-from fake_worker import MODEL, REPORT
+from bl_ext.test.neural_sdf.sdfcore.protocol import Message
+from fake_worker import MODEL, REPORT, box_of
 from mathutils import Euler, Matrix
 
 pytestmark = pytest.mark.blender
@@ -195,11 +197,15 @@ def test_a_moved_source_is_sent_in_the_coordinates_of_the_fit(worker):
 def test_continue_sends_model_and_source_and_keeps_one_object(worker):
     add_monkey()
     bpy.ops.sdf.fit()
-    bpy.context.scene.sdf.steps = 33
+    settings = bpy.context.scene.sdf
+    settings.steps, settings.recipe = 33, "igr"
+    told = json.loads(bpy.context.object["sdf_report"])
+    bpy.context.object["sdf_report"] = json.dumps({**told, "preset": "fine"})
     assert bpy.ops.sdf.continue_fit() == {"FINISHED"}
     request = worker.requests[-1]
     assert request.kind == "fit"
     assert request.body["steps"] == 33
+    assert (request.body["recipe"], request.body["preset"]) == ("auto", "fine")  # not the panel's: those of the fit
     assert request.arrays["model"].tobytes() == MODEL
     assert len(bpy.data.collections["SDF"].objects) == 1
     assert bpy.context.object["sdf_model"] == MODEL  # Blender cuts bytes at a zero when it replaces others
@@ -224,3 +230,52 @@ def test_points_are_imported_with_normals_and_colours(worker, tmp_path):
 def test_a_missing_file_is_an_error(worker, tmp_path):
     with pytest.raises(RuntimeError, match="cannot be opened"):
         bpy.ops.sdf.import_points(filepath=str(tmp_path / "none.xyz"))
+
+
+def test_the_imports_last_file_is_not_remembered(addon):
+    properties = bpy.ops.sdf.import_points.get_rna_type().properties
+    assert all(properties[name].is_skip_save for name in ("filepath", "files", "directory"))
+
+
+@pytest.mark.parametrize("how", ["is_invoke", "is_repeat", "is_repeat_last", ""])
+def test_only_scripts_are_waited_for_where_there_is_a_window(addon, monkeypatch, how):
+    options = SimpleNamespace(**{name: name == how for name in ("is_invoke", "is_repeat", "is_repeat_last")})
+    operator = SimpleNamespace(options=options)
+    assert addon.waits(operator), "in the background nothing else goes on"
+    monkeypatch.setattr(addon, "bpy", SimpleNamespace(app=SimpleNamespace(background=False)))
+    assert addon.waits(operator) == (how == "")
+
+
+def test_a_repeated_fit_is_begun_and_not_waited_for(worker, addon, monkeypatch):
+    add_monkey()
+    worker.hold = True
+    monkeypatch.setattr(addon, "waits", lambda _operator: False)
+    assert bpy.ops.sdf.fit() == {"FINISHED"}
+    assert [job.title for job in addon.runtime().jobs.jobs.values()] == ["Suzanne"]
+    addon.runtime().tick()
+    assert worker.bodies("fit")[0]["preview"] > 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_without_a_source_is_not_made_its_own(worker, scene, named):
+    message = Message("done", "", {"report": {}}, {**box_of({}), "model": np.frombuffer(MODEL, np.uint8)})
+    kept = spaces.put_shape("kept", message, scene)
+    if named:  # as earlier versions left it behind
+        kept["sdf_source"] = kept.name
+    bpy.context.view_layer.objects.active = kept
+    # The fake worker needs a shape to answer with, so the answer is given here.
+    job = requests.remesh_job(kept, bpy.context)
+    assert set(job.request.arrays) == {"model"}
+    results.place(job.target["place"], message, bpy.context)
+    assert results.source_of(kept) is None
+    assert bpy.ops.sdf.remesh.poll()
+    with pytest.raises(RuntimeError, match="there never was one"):
+        bpy.ops.sdf.continue_fit()
+
+
+def test_continue_says_that_the_source_is_gone(worker):
+    obj = add_monkey()
+    bpy.ops.sdf.fit()
+    bpy.data.objects.remove(obj)
+    with pytest.raises(RuntimeError, match="is not here"):
+        bpy.ops.sdf.continue_fit()

@@ -157,3 +157,14 @@ def test_preferences_page_draws(addon):
 @pytest.mark.parametrize(("value", "text"), [(812, "812"), (12_345, "12.3k"), (345_678, "346k"), (3_400_000, "3.4M")])
 def test_counts_are_short(value, text):
     assert sizes.count(value) == text
+
+
+def test_a_killed_backend_is_said_to_start_again(worker, addon):
+    worker.hold = True
+    add_cube()
+    start(addon)
+    worker.transports[-1].die(-9)
+    addon.runtime().tick()
+    shown = draw(panels.SDF_PT_fit)
+    assert shown.texts("label")[0] == "Backend: ended, starts with the next fit"
+    assert addon.runtime().notice is not None, "why it ended is still said"

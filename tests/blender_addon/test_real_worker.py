@@ -159,3 +159,17 @@ def test_what_the_worker_refuses_is_said(addon, settings):
     obj.select_set(True)
     with pytest.raises(RuntimeError, match="too little"):
         bpy.ops.sdf.fit()
+
+
+def test_a_fit_without_a_surface_at_the_offset_is_kept_and_meshed_at_another(settings):
+    bpy.ops.mesh.primitive_uv_sphere_add(radius=2, location=(5, 0, 0))
+    settings.level = -50
+    with pytest.raises(RuntimeError, match=r"kept in Sphere.sdf: Re-mesh at another offset will make its mesh"):
+        bpy.ops.sdf.fit()
+    kept = bpy.context.object
+    assert len(kept.data.vertices) == 0
+    assert results.report(kept)["steps"] > 0
+    settings.level = 0
+    assert bpy.ops.sdf.remesh() == {"FINISHED"}
+    check_sphere(kept, 2, (5, 0, 0))
+    assert results.report(kept)["warnings"] == []
