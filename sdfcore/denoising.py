@@ -32,7 +32,7 @@ def noise_of(points: Array, normals: Array, seed: int = 0) -> float:
     tree, found = cKDTree(points), 0.0
     for wanted in (16, 64, 256):
         count = min(wanted, len(points) - 1)
-        gap, near = tree.query(at, k=count + 1, workers=-1)
+        gap, near = (np.asarray(v) for v in tree.query(at, k=count + 1, workers=-1))
         near = near[:, 1 + count // 2 :]  # the farther half, which has the least preference for like heights
         alike = np.einsum("nki,ni->nk", normals[near], facing) > 0.7
         if not alike.any() or (wanted == 16 and alike.mean() < SMOOTH):
