@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import bpy
@@ -22,7 +20,7 @@ from bpy.app.handlers import persistent
 
 from ..sdfcore.errors import EngineError, EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
-from . import engine, interpreter, preferences, previews, results, windows
+from . import connection, engine, previews, results, windows
 from .jobs import Job, Jobs, State
 from .news import unplaced
 
@@ -231,31 +229,6 @@ def _short(version: str) -> str:
     return re.sub(r"\+\S+", "", version)
 
 
-def connect() -> engine.Transport:
-    """Start a worker as the preferences say.
-
-    Raises:
-        EngineMissingError: no Python with torch was found, or it cannot be started.
-    """
-    extension = Path(__file__).resolve().parents[1]
-    threads = preferences.value("threads", 0)
-    custom = preferences.value("worker_command", "").strip()
-    if custom and not os.environ.get(interpreter.VARIABLE):
-        command = interpreter.custom_command(custom)
-    else:
-        chosen = preferences.value("backend_python", "")
-        managed = preferences.managed_environment()
-        python = interpreter.find_python(bpy.path.abspath(chosen) if chosen else "", managed)
-        command = interpreter.worker_command(python)
-    folder = preferences.user_folder()
-    return engine.ProcessTransport(
-        command,
-        environment=interpreter.worker_environment(extension, threads),
-        cwd=folder / "worker",
-        log=preferences.log_file(),
-    )
-
-
 def restart_backend() -> None:
     """Settings of the worker changed: an idle one is ended, the next job starts another."""
     if _runtime is not None:
@@ -343,7 +316,7 @@ def _shutdown(*_: Any) -> None:
 
 def register() -> None:
     global _runtime
-    _runtime = Runtime(connect)
+    _runtime = Runtime(connection.connect)
     for name, handler in _HANDLERS.items():
         getattr(bpy.app.handlers, name).append(handler)
     if hasattr(bpy.app.handlers, "exit_pre"):  # 5.1

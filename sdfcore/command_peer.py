@@ -93,5 +93,7 @@ def _refuse(command: FitCommand, title: str) -> None:
     for name in ("steps", "seconds", "save", "pictures", "preset"):
         if getattr(command, name) is not None:
             raise InputError(f"{title} knows no --{name}.", "Leave it out, or choose a recipe of sdfcore.")
+    if command.resolution is not None and command.recipe == "ball_pivoting":
+        raise InputError(f"{title} knows no --resolution.", "Leave it out: its vertices are the points themselves.")
     if command.level:
         raise InputError(f"{title} knows no --level.", "Leave it out, or choose a recipe of sdfcore.")

@@ -18,6 +18,7 @@ from torch import nn
 from . import __version__
 from .descent import Average, Budget, Step, descend
 from .errors import InputError
+from .evidence import Evidence
 from .extraction import default_box, extract_sdf
 from .fields import NeuralSDF
 from .geometry import Array, Box, Frame, Mesh, PointCloud
@@ -30,7 +31,7 @@ from .planning import Plan, Source, check_number, plan, resolution_for
 from .preparing import MOST, SAMPLES, cloud_of, prepare
 from .recipe import Recipe
 from .recipes import RECIPES
-from .sampling import Evidence, Sampler
+from .sampling import Sampler
 
 FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 BACKED = 0.25  # how much less the field is moved where the data agree with it
@@ -224,7 +225,10 @@ class Fit:
     def _settle_resolution(self) -> None:
         if self._fixed_resolution:
             return
-        self.plan = replace(self.plan, resolution=resolution_for(self.evidence.area, self.plan.resolution))
+        evidence = self.evidence
+        longest = float(np.ptp(evidence.points, axis=0).max())
+        found = resolution_for(evidence.area, self.plan.resolution, longest=longest, thinness=evidence.thinness)
+        self.plan = replace(self.plan, resolution=found)
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
         now = time.perf_counter()

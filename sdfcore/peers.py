@@ -90,8 +90,8 @@ def hoppe(cloud: PointCloud, *, resolution: int = 128) -> Mesh:
     import torch
     from scipy.spatial import cKDTree
 
+    from .evidence import Evidence
     from .extraction import extract
-    from .sampling import Evidence
 
     normals = _normals(cloud, "Hoppe's method")
     points, tree = cloud.points.astype(np.float64), cKDTree(cloud.points)

@@ -18,6 +18,7 @@ Source = Mesh | PointCloud
 
 CLEAR = 0.9  # from this share of samples with a clear winding number on, a dirty mesh's sign is trusted
 STEPS_PER_SECOND = 20.0  # foreseen under a budget of seconds alone
+_CELLS_ACROSS = 1.25  # what is thinner than a cell can fall between its corners
 FEWEST_POINTS = 20  # fewer say nothing of a surface
 FEWEST_TO_ORIENT = 500  # points without normals; of fewer their planes are guesses
 
@@ -180,13 +181,18 @@ def _check_numbers(steps: int | None, seconds: float | None, resolution: int | N
         raise InputError(f"The seed {seed} cannot be used.", "Give a whole number from 0 to 9223372036854775807.")
 
 
-def resolution_for(area: float, preset_resolution: int) -> int:
+def resolution_for(area: float, preset_resolution: int, *, longest: float = 2.0, thinness: float = np.inf) -> int:
     """The preset's resolution, raised for shapes of little surface (thin ones), so that they get as many vertices.
 
     Args:
         area: of the surface in the unit box. 4 is that of a compact shape; at most four times finer.
+        longest: side of the surface's box, unit box.
+        thinness: how thick the solid is where it is thinnest. Cells that are larger than it would miss it and break it
+            in pieces, so they become smaller, at most by half.
     """
     finer = float(np.clip(np.sqrt(4.0 / max(area, 1e-9)), 1.0, 4.0))
+    cell = longest / (preset_resolution * finer)
+    finer *= float(np.clip(_CELLS_ACROSS * cell / max(thinness, 1e-9), 1.0, 2.0))
     return round(preset_resolution * finer / 8) * 8
 
 

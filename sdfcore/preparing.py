@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .denoising import NOISY, denoised, noise_of
+from .evidence import Evidence
 from .geometry import Array, Frame, Mesh, PointCloud
 from .orientation import oriented
 from .planning import Source, check_number
-from .sampling import Evidence
 from .solids import Survey, survey, survey_points
 from .surfaces import outward, sample_surface
 

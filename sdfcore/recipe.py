@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .evidence import Evidence
 from .objectives import Objective
-from .sampling import Evidence, Sampler
+from .sampling import Sampler
 
 
 @dataclass(frozen=True)

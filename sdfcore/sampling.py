@@ -1,89 +1,19 @@
-"""What a fit knows of its surface, and the batches drawn from it. Everything here is in the unit box."""
+"""The batches that a fit draws from what is known of its surface. Everything here is in the unit box."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .errors import NoNormalsError
+from .evidence import Evidence
 from .geometry import Array
 from .oracles import Oracle
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """Points of the surface, what is known of their normals, and a signed distance where one can be had.
-
-    Args:
-        points: (N, 3) float32; normals: (N, 3) float32 outward, or ``None``.
-        oracle: (M, 3) → (M,) signed distance, negative inside, or ``None``.
-        closest: (M, 3) → (M, 3) nearest points of the surface itself, where there is more than points.
-    """
-
-    points: Array
-    normals: Array | None
-    oracle: Oracle | None
-    closest: Oracle | None = None
-
-    def feet(self, queries: Array) -> Array:
-        """(M, 3) float32: where the surface is nearest to each of ``queries`` (M, 3).
-
-        Of points that is the nearest of them, far away; within two spacings its tangent plane, whichever way its normal
-        looks, if it has one.
-        """
-        if self.closest is not None:
-            return np.asarray(self.closest(queries), dtype=np.float32)
-        gap, near = (np.asarray(v) for v in cKDTree(self.points).query(queries, workers=-1))
-        found = self.points[near]
-        if self.normals is not None:
-            normals = self.normals[near]
-            height = np.einsum("ni,ni->n", queries - found, normals)[:, None]
-            found = np.where((gap < 2 * self.spacing)[:, None], queries - height * normals, found)
-        return np.asarray(found, dtype=np.float32)
-
-    @cached_property
-    def spacing(self) -> float:
-        """Typical distance between neighbouring points: √(area per point), from 8 neighbours of some points.
-
-        At least 1e-6: points that are closer may be one and the same in float32.
-        """
-        some = self.points[np.random.default_rng(0).permutation(len(self.points))[:4000]]
-        count = min(9, len(self.points))
-        gap, _ = cKDTree(self.points).query(some, k=count, workers=-1)
-        radius = np.reshape(gap, (len(some), count))[:, -1]
-        return max(float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1)))), 1e-6)
-
-    @property
-    def area(self) -> float:
-        """Of the surface, roughly: a spacing squared for every point."""
-        return len(self.points) * self.spacing**2
-
-    @cached_property
-    def noise(self) -> float:
-        """Typical height of a point above its neighbours' tangent planes: the scanner's noise, 0 without normals.
-
-        Half the neighbours' heights |n·(p - q)| lie below their median, which edges do not disturb and which for normal
-        noise of deviation σ at both ends is 0.67 √2 σ; smooth curvature adds next to nothing at this distance.
-        """
-        if self.normals is None:
-            return 0.0
-        some = np.random.default_rng(0).permutation(len(self.points))[:20_000]
-        _, near = cKDTree(self.points).query(self.points[some], k=min(5, len(self.points)), workers=-1)
-        to = self.points[np.reshape(near, (len(some), -1))[:, 1:]] - self.points[some, None]
-        return float(np.median(np.abs(np.einsum("nki,ni->nk", to, self.normals[some])))) / (0.67 * np.sqrt(2))
-
-    def neighbour_distance(self, k: int) -> Array:
-        """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""
-        count = min(k + 1, len(self.points))
-        gap, _ = cKDTree(self.points).query(self.points, k=[count], workers=-1)
-        return np.asarray(gap, dtype=np.float32)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,6 +240,11 @@ class Labelled(_Drawn):
     Three pools, labelled once: points moved off the surface by log-uniform Gaussians from one spacing to ``far`` (thin
     parts see short moves, open space long ones); points even over the cells of sparse grids, so that every node is
     taught; points uniform in the box. Far queries are dear, so the last pool is small.
+
+    Args:
+        thin: what is no thicker than this gets points between its two sides besides, which moves in all directions
+            seldom hit: so seldom, that the thin would be outvoted by the empty space round it.
+        inner: how many of those, as a share of ``pool``, if all of the surface is thin.
     """
 
     def __init__(
@@ -322,13 +257,16 @@ class Labelled(_Drawn):
         cells: Sequence[tuple[float, Array]] = (),
         pool: int = 200_000,
         far: float = 0.08,
+        thin: float = 0.0,
+        inner: float = 0.5,
     ) -> None:
         if evidence.oracle is None:
             raise ValueError("labelled samples need evidence with an oracle")
         self.drawing = _Drawing(evidence, seed, device)
         self.count = count
         rng = np.random.default_rng(seed)
-        near = np.concatenate([_moved(evidence, pool, far, rng), *_within(cells, pool // 2, rng)])
+        under = _under(evidence, thin, round(inner * pool), np.random.default_rng([seed, 1])) if thin else []
+        near = np.concatenate([_moved(evidence, pool, far, rng), *_within(cells, pool // 2, rng), *under])
         wide = rng.uniform(-1, 1, (max(pool // 7, 1000), 3))
         self.near, self.near_distances = self._labelled(near, evidence.oracle)
         self.wide, self.wide_distances = self._labelled(wide, evidence.oracle)
@@ -361,3 +299,30 @@ def _within(cells: Sequence[tuple[float, Array]], count: int, rng: np.random.Gen
         rows = rng.integers(0, len(nodes), count // len(cells))
         parts.append(nodes[rows] + rng.uniform(-size, size, (len(rows), 3)))
     return parts
+
+
+_DEPTHS, _EACH, _ANY_THIN = 8, 4, 0.005
+
+
+def _under(evidence: Evidence, thin: float, count: int, rng: np.random.Generator) -> list[Array]:
+    """Points between the two sides of what is no thicker than ``thin``: ``count`` of them if all of the surface is.
+
+    Nothing if next to nothing of the surface is thin, which a few points of it tell at a small price.
+    """
+    if evidence.normals is None:
+        return []
+    depths = np.geomspace(min(evidence.spacing / 2, thin / 2), thin, _DEPTHS)
+    found: list[Array] = []
+    rays = max(count // _EACH, 1)
+    for some in (min(2000, rays), rays - 2000):
+        if some <= 0:
+            break
+        rows = rng.integers(0, len(evidence.points), some)
+        points, normals = evidence.points[rows], evidence.normals[rows]
+        thick = evidence.thickness(points, normals, depths)
+        is_thin = (thick > 0) & (thick < thin)
+        if is_thin.mean() < _ANY_THIN:
+            break
+        depth = rng.uniform(0, 1.2, (_EACH, int(is_thin.sum()), 1)) * thick[is_thin, None]
+        found.append(np.reshape(points[is_thin] - depth * normals[is_thin], (-1, 3)))
+    return found

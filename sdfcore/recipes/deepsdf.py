@@ -11,10 +11,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import Objective, clamped_distance
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Labelled, Sampler
+from ..sampling import Labelled, Sampler
 
 _DROPOUT, _WIDE = 0.2, 512  # published, for networks of this width
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import SphereSiren
 from ..objectives import At, Objective, eikonal_everywhere, manifold, off_surface, schedule
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, HalfUniform, Sampler
+from ..sampling import HalfUniform, Sampler
 
 _PUBLISHED_BATCH = 15_000
 _LEAST, _MOST = 0.1, 50.0  # between which |Δf| is kept, as in the authors' code

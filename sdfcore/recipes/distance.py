@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..evidence import Evidence
 from ..geometry import Array
 from ..networks import FeatureGrid
 from ..objectives import Objective, clamped_distance, far_distance, manifold, normals_along, relative_distance
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Labelled, Sampler
+from ..sampling import Labelled, Sampler
 
 _NODES_PER_CELL = 5.4  # nodes of the finest grid per square of its side on the surface, measured on five shapes
 _NOISE = 12.0  # cells of so many deviations of the noise; fewer follow it
 _COARSEST, _DENSE = 8, 24
+_THIN = 4.0  # in the finest grid's half-sides: what is no thicker than two of its cells
 
 
 def levels(evidence: Evidence, nodes: int) -> list[int]:
@@ -51,7 +53,8 @@ def _cells(network: nn.Module) -> list[tuple[float, Array]]:
 
 def _sampler(evidence: Evidence, network: nn.Module, size: Size, seed: int, device: torch.device) -> Sampler:
     pool = int(np.clip(300 * size.steps, 60_000, 600_000))
-    return Labelled(evidence, size.batch, seed, device, cells=_cells(network), pool=pool)
+    thin = _THIN / network.levels[-1] if isinstance(network, FeatureGrid) else 0.0
+    return Labelled(evidence, size.batch, seed, device, cells=_cells(network), pool=pool, thin=thin)
 
 
 RECIPE = Recipe(

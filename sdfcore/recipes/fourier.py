@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..evidence import Evidence
 from ..networks import FourierMLP
 from ..objectives import Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .occupancy import cross_entropy, sampler
 
 

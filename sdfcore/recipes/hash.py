@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import HashGrid
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Labelled, Sampler
+from ..sampling import Labelled, Sampler
 
 _FLOOR = 0.01  # of the denominator, as published
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..objectives import At, Objective, eikonal_everywhere, manifold, schedule
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, HalfUniform, Sampler
+from ..sampling import HalfUniform, Sampler
 from .steik import network
 
 ABSORPTION = 15.0  # λ of the authors' settings for scans

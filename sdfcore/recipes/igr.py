@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import Objective, eikonal, manifold, normals
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, NearAndUniform, Sampler
+from ..sampling import NearAndUniform, Sampler
 
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:

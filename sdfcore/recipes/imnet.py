@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import DeepSDF
 from ..networks.layers import linears
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .occupancy import sampler
 
 _LEAK = 0.01  # slope of the output beyond [0, 1]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .sal import sampler
 from .sald import unsigned, unsigned_slope
 

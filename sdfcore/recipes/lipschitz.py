@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import Lipschitz
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Footed, Sampler
+from ..sampling import Footed, Sampler
 
 MARGIN = 0.01
 

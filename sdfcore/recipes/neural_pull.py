@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Footed, Sampler
+from ..sampling import Footed, Sampler
 
 
 def pull(at: At) -> Tensor:

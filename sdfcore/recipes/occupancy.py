@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Labelled, Sampler
+from ..sampling import Labelled, Sampler
 
 SCALE = 50.0  # logits per unit of the field
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import At, Objective, manifold
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .sal import sampler, similarity
 
 

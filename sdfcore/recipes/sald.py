@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .sal import sampler, similarity
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..objectives import At, Objective, eikonal_on_surface, manifold, off_surface, schedule
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, HalfUniform, Sampler
+from ..sampling import HalfUniform, Sampler
 from .digs import network
 
 

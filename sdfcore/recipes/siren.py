@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..evidence import Evidence
 from ..networks import Siren
 from ..objectives import Objective, alignment, eikonal_everywhere, manifold, off_surface
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, HalfUniform, Sampler
+from ..sampling import HalfUniform, Sampler
 
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import MLP
 from ..objectives import At, Objective
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Footed, Sampler
+from ..sampling import Footed, Sampler
 
 _SLOPE = 0.01  # weight of the slopes: distances near the surface are a tenth of a unit and less, slopes are 1
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..networks import SphereSiren
 from ..objectives import At, Objective, eikonal_everywhere, manifold, off_surface
 from ..recipe import Recipe, Size
-from ..sampling import Evidence
 from .digs import fading, sampler, scaling
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..objectives import At, Objective, alignment, eikonal_everywhere
 from ..recipe import Recipe, Size
-from ..sampling import Evidence, Footed, Sampler
+from ..sampling import Footed, Sampler
 from .digs import network
 
 _EPOCHS = 50  # published; the schedules are in these

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from ..evidence import Evidence
 from ..geometry import Array
 from ..oracles import Oracle
-from ..sampling import Batch, Evidence, Labelled, tensor
+from ..sampling import Batch, Labelled, tensor
 
 _LEAST, _MOST = 0.004, 0.06  # distances along the normals, unit box
 _INWARD = 0.01  # so deep may be asked within: parts may be thin

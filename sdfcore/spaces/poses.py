@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..evidence import Evidence
 from ..geometry import Array, Box, Frame
 from ..networks.coded import Coded, Decoder
-from ..sampling import Evidence
 
 
 class Poses(nn.Module):

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from ..descent import Average, Budget, Step, descend
 from ..errors import NoSurfaceError
+from ..evidence import Evidence
 from ..extraction import extract
 from ..fields import NeuralSDF
 from ..fitting import Progress
@@ -20,7 +21,8 @@ from ..networks import DeepSDF
 from ..objectives import At, Objective, clamped_distance, manifold, normals_along, relative_distance
 from ..planning import Source
 from ..preparing import cloud_of, prepare
-from ..sampling import Evidence, Labelled
+from ..recipes.regression import THIN
+from ..sampling import Labelled
 from ..surfaces import sample_surface
 from .partial import FADE, corrected
 
@@ -65,6 +67,7 @@ class FineTune:
         whole = not partial and cloud.normals is not None
         evidence = prepare(cloud if partial else source, cloud, sdf.frame, needs_distance=whole).evidence
         self.evidence = evidence if whole else self._beside(evidence)
+        self._thin = THIN if whole else 0.0  # of a part scanned from one side nobody knows how thick it is
         plain = self.evidence.normals is None
         self.objective = OBJECTIVE.without("normals") if plain else OBJECTIVE
         self._average: Average | None = None
@@ -103,7 +106,7 @@ class FineTune:
     def __iter__(self) -> Iterator[Progress]:
         device = self.prior.device
         network = copy.deepcopy(self.prior.network).requires_grad_(True).train()
-        sampler = Labelled(self.evidence, _POINTS, self.seed, device, pool=150_000)
+        sampler = Labelled(self.evidence, _POINTS, self.seed, device, pool=150_000, thin=self._thin)
         average = self._average = Average(network, keep_every=50)
         losses = lambda progress: self.objective(At.of(network, sampler.batch()), progress)
         budget = Budget(self.steps, self.seconds, self.began)

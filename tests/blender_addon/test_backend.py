@@ -7,7 +7,16 @@ from pathlib import Path
 
 import bpy
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import backend, choices, host, install, interpreter, preferences, requests
+from bl_ext.test.neural_sdf.blender_addon import (
+    backend,
+    choices,
+    connection,
+    host,
+    install,
+    interpreter,
+    preferences,
+    requests,
+)
 from bl_ext.test.neural_sdf.sdfcore.errors import EngineMissingError
 from bl_ext.test.neural_sdf.sdfcore.presets import PRESETS
 
@@ -68,10 +77,10 @@ def test_the_variable_goes_before_the_command_of_the_preferences(addon, monkeypa
     monkeypatch.setattr(preferences, "value", lambda name, fallback: held.get(name, fallback))
     monkeypatch.setenv(interpreter.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(EngineMissingError, match="nowhere"):
-        host.connect()
+        connection.connect()
     monkeypatch.delenv(interpreter.VARIABLE)
     with pytest.raises(EngineMissingError, match="no-such-program"):
-        host.connect()
+        connection.connect()
 
 
 def test_install_needs_leave_to_go_online(addon):

@@ -68,6 +68,13 @@ def test_what_only_a_fit_has_is_refused(
     assert not (tmp_path / "o.ply").exists()
 
 
+def test_a_method_without_a_lattice_has_no_resolution(
+    points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", points, "-o", tmp_path / "o.ply", "--recipe", "ball_pivoting", "--resolution", 64) == 2
+    assert "--resolution" in capsys.readouterr().err
+
+
 def test_resolution_is_what_each_method_calls_it() -> None:
     assert peer_settings("poisson", 256) == {"depth": 8}
     assert peer_settings("poisson", 2) == {"depth": 4}

@@ -7,9 +7,9 @@ import pytest
 import trimesh
 
 from sdfcore.denoising import NOISY, denoised, noise_of
+from sdfcore.evidence import Evidence
 from sdfcore.geometry import Array, Frame, Mesh, PointCloud
 from sdfcore.preparing import prepare
-from sdfcore.sampling import Evidence
 from sdfcore.surfaces import MeshDistance, sample_surface
 
 SHAPES = {

@@ -137,3 +137,9 @@ def test_the_processor_is_always_there_and_last() -> None:
 )
 def test_thin_shapes_get_a_finer_lattice(area: float, preset: int, expected: int) -> None:
     assert resolution_for(area, preset) == expected
+
+
+@pytest.mark.parametrize(("thinness", "expected"), [(np.inf, 256), (0.01, 256), (0.00625, 400), (0.002, 512)])
+def test_cells_are_smaller_than_what_is_thin_but_at_most_by_half(thinness: float, expected: int) -> None:
+    assert resolution_for(4.0, 256, thinness=thinness) == expected
+    assert resolution_for(4.0, 256, longest=1.0, thinness=thinness / 2) == expected

@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 from small_fits import Array, directions
 from small_spaces import values
 
+from sdfcore.evidence import Evidence
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
 from sdfcore.networks import CodedMLP, Turned
-from sdfcore.sampling import Evidence
 from sdfcore.spaces.poses import Posed, Poses, frame_through, matched, quarter_turns, turned_box
 
 TURNS = Rotation.random(3, random_state=0).as_matrix()

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from small_fits import SMALL, ball_points, directions, finish, one_thread, small
 
 from sdfcore import recipes
+from sdfcore.evidence import Evidence
 from sdfcore.extraction import extract_sdf
 from sdfcore.fitting import Fit, turn_outward
 from sdfcore.geometry import PointCloud
@@ -21,7 +22,6 @@ from sdfcore.networks import NETWORKS
 from sdfcore.presets import PRESETS
 from sdfcore.reading import read
 from sdfcore.recipes import RECIPES
-from sdfcore.sampling import Evidence
 
 NAMES = [
     "deepsdf", "digs", "distance", "fourier", "hash", "hotspot", "igr", "igr_unsquared", "imnet", "lightsal",

@@ -9,7 +9,8 @@ from scipy.spatial.distance import cdist
 from small_fits import directions
 
 from sdfcore.errors import NoNormalsError
-from sdfcore.sampling import Batch, Evidence, HalfUniform, Labelled, NearAndUniform, Sampler
+from sdfcore.evidence import Evidence
+from sdfcore.sampling import Batch, HalfUniform, Labelled, NearAndUniform, Sampler
 
 CPU = torch.device("cpu")
 RADIUS = 0.7
@@ -83,6 +84,49 @@ def test_labelled_points_lie_near_the_surface_in_the_cells_and_everywhere() -> N
     assert np.abs(wide).max() <= 1
     assert (np.abs(wide.mean(axis=0)) < 0.1).all()
     assert wide.std(axis=0) == pytest.approx(np.full(3, 1 / 3**0.5), rel=0.1)
+
+
+def slab(half: float, count: int = 4000) -> Evidence:
+    """A square plate of 2·half thickness across z, without its narrow sides' samples."""
+    rng = np.random.default_rng(0)
+    up = np.where(rng.random(count) < 0.5, 1.0, -1.0)
+    points = np.column_stack([rng.uniform(-0.8, 0.8, (count, 2)), half * up]).astype(np.float32)
+    normals = np.column_stack([np.zeros((count, 2)), up]).astype(np.float32)
+
+    def distance(q: np.ndarray) -> np.ndarray:
+        out = np.abs(q) - np.array([0.8, 0.8, half])
+        return np.linalg.norm(np.maximum(out, 0), axis=1) + np.minimum(out.max(axis=1), 0)
+
+    return Evidence(points, normals, distance)
+
+
+def test_thin_parts_get_points_between_their_sides() -> None:
+    thin = slab(0.01)
+    plain = Labelled(thin, 64, 0, CPU, pool=8000)
+    inner = Labelled(thin, 64, 0, CPU, pool=8000, thin=0.04, inner=0.5)
+    assert torch.equal(inner.near[:8000], plain.near)  # what is drawn otherwise stays
+    added = inner.near_distances[8000:]
+    assert len(added) == pytest.approx(4000, abs=4)
+    assert (added < 0).float().mean() > 0.75
+    assert (inner.near_distances < 0).float().mean() > 1.3 * (plain.near_distances < 0).float().mean()
+    assert len(Labelled(slab(0.1), 64, 0, CPU, pool=8000, thin=0.04).near) == 8000  # thick: none
+    bare = Evidence(thin.points, None, thin.oracle)
+    assert len(Labelled(bare, 64, 0, CPU, pool=8000, thin=0.04).near) == 8000  # without normals nobody knows where
+
+
+def test_thickness_is_measured_down_to_the_first_point_outside() -> None:
+    known = slab(0.01)
+    assert known.normals is not None
+    depths = np.array([0.004, 0.012, 0.018, 0.03])
+    np.testing.assert_allclose(known.thickness(known.points, known.normals, depths), 0.018)
+    assert np.isinf(known.thickness(known.points, known.normals, depths[:2])).all()
+    assert (known.thickness(known.points, -known.normals, depths) == 0).all()
+    assert known.spacing > 0.02  # more than the thickness: so much is known, and no more
+    assert known.thinness == pytest.approx(0.02, rel=0.3)
+    assert np.isinf(evidence().thinness)
+    assert np.isinf(evidence(normals=False).thinness)
+    with pytest.raises(ValueError, match="oracle"):
+        Evidence(known.points, known.normals, None).thickness(known.points, known.normals, depths)
 
 
 def test_another_seed_labels_other_points() -> None:
