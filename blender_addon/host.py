@@ -7,6 +7,7 @@ operators push undo steps and may always write; a result that comes while an obj
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import re
 import threading
@@ -20,7 +21,7 @@ from bpy.app.handlers import persistent
 
 from ..sdfcore.errors import EngineError, EngineMissingError, SdfError
 from ..sdfcore.protocol import Message
-from . import connection, engine, previews, results, windows
+from . import connection, engine, preferences, previews, results, windows
 from .jobs import Job, Jobs, State
 from .news import unplaced
 
@@ -54,6 +55,7 @@ class Runtime:
         self.known: dict[str, Any] | None = None  # what the last worker had, also while none runs
         self.blocking = False  # a script waits for its job and reports by itself
         self.chores: list[Callable[[], bool]] = []  # further work of the timer; False: over
+        self.warmed = False  # the worker was started for who looks at the panel
         self.quick = False  # somebody drags a slider: look more often
         self._turn = threading.RLock()  # while Blender renders, its thread pumps, too
 
@@ -227,6 +229,25 @@ def status() -> str:
 def _short(version: str) -> str:
     """Without a build's own suffix: torch 2.13.0+cpu is torch 2.13.0."""
     return re.sub(r"\+\S+", "", version)
+
+
+def warm() -> None:
+    """Start the worker soon, once, if the preferences say so: somebody looks at the panel and may want to fit.
+
+    A panel that is being drawn may not wait; and a worker that cannot be started shows in its status line.
+    """
+    if _runtime is None or _runtime.warmed or bpy.app.background or not preferences.value("warm", True):
+        return
+    _runtime.warmed = True
+    bpy.app.timers.register(_start, first_interval=_SOON)
+
+
+def _start() -> None:
+    if _runtime is not None:
+        with contextlib.suppress(SdfError):
+            _runtime.jobs.start()
+        wake()
+        windows.redraw()
 
 
 def restart_backend() -> None:

@@ -67,6 +67,7 @@ class SDF_PT_fit(SdfPanel, bpy.types.Panel):
         layout, settings = self.layout, context.scene.sdf
         layout.use_property_split = True
         layout.use_property_decorate = False
+        host.warm()
         _draw_status(layout)
         column = layout.column()
         column.prop(settings, "recipe")
@@ -295,6 +296,7 @@ def draw_preferences(held: preferences.SDFPreferences, layout: Layout) -> None:
     column.prop(held, "worker_command")
     column.prop(held, "device")
     column.prop(held, "threads")
+    column.prop(held, "warm")
     row = layout.row(align=True)
     row.operator("sdf.test_backend", icon="CONSOLE")
     row.operator("sdf.open_log", icon="TEXT")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import EnumProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
 from . import ROOT, choices, host, install, interpreter
 
@@ -55,6 +55,12 @@ class SDFPreferences(bpy.types.AddonPreferences):
         min=0,
         max=256,
         update=_changed,
+    )
+    warm: BoolProperty(
+        name="Start with the Panel",
+        description="Start the backend when the SDF tab is first shown, so that the first fit begins at once; "
+        "it ends by itself when it is not used",
+        default=True,
     )
     torch_build: EnumProperty(
         name="PyTorch",

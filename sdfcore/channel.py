@@ -106,6 +106,11 @@ class Inbox:
         """Wait for the next request; ``None`` when no more will come."""
         return self._requests.get()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`next` would give something at once, be it the end."""
+        return not self._requests.empty()
+
     def settle(self, job: str) -> None:
         """Forget what was said of a job that is over."""
         for names in (self._known, self.stopped, self.cancelled):

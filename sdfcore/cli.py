@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,27 +28,41 @@ _RESOLUTION = click.IntRange(8, 2048)
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="--debug, anywhere, shows the traceback of an error. Exit codes: 0 done, 2 something given is wrong, "
-    "130 interrupted.",
+    "3 some shapes of many failed, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="sdfcore")
 def commands() -> None:
     """Neural signed distance functions: a mesh or a scan in, a smooth watertight mesh out."""
 
 
+_FIT_OPTIONS = (
+    click.option("--recipe", default="auto", show_default=True, help="How to fit; 'sdfcore recipes' lists them."),
+    click.option(
+        "--preset",
+        help="Effort: draft, balanced or fine.  [default: balanced; draft where --seconds are fewer than 40]",
+    ),
+    click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Be back by then, all included."),
+    click.option("--steps", type=click.IntRange(min=1), help="Training steps, instead of the preset's."),
+    click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the preset's."),
+    click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps …"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same device: same mesh."),
+    click.option(
+        "--samples", type=click.IntRange(min=100), help="Points taken of a mesh's surface, or kept of a scan."
+    ),
+)
+
+
+def _fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_FIT_OPTIONS):
+        command = option(command)
+    return command
+
+
 @commands.command()
 @click.argument("source", metavar="INPUT", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
-@click.option("--recipe", default="auto", show_default=True, help="How to fit; 'sdfcore recipes' lists them.")
-@click.option(
-    "--preset", help="Effort: draft, balanced or fine.  [default: balanced; draft where --seconds are fewer than 40]"
-)
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Be back by then, everything included.")
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps, instead of the preset's.")
-@click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the preset's.")
-@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps …")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same device: same mesh.")
-@click.option("--samples", type=click.IntRange(min=100), help="Points taken from a mesh's surface, or kept of a scan.")
+@_fit_options
 @click.option("--save", type=_FILE, metavar="MODEL", help="Keep the fitted model (.safetensors) for 'sdfcore mesh'.")
 @click.option("--report", type=_FILE, metavar="JSON", help="Write what was done and how good it became.")
 @click.option("--pictures", type=_FILE, metavar="DIR", help="Write loss, cross-section and gradients as PNG.")
@@ -61,6 +75,36 @@ def fit(**options: Any) -> None:
     from .command_fit import FitCommand
 
     FitCommand(**options).run()
+
+
+@commands.command("fit-many")
+@click.argument("folder", metavar="FOLDER", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="FOLDER", help="Where the meshes go.")
+@click.option(
+    "--format", "suffix", default="ply", show_default=True, help="Of the meshes: ply, obj, stl, glb, off, npz."
+)
+@click.option("-r", "--recursive", is_flag=True, help="Look into subfolders, too.")
+@_fit_options
+@click.option("--save", is_flag=True, help="Keep the fitted models (.safetensors) beside the meshes.")
+@click.option("--reports", is_flag=True, help="Write what was done and how good it became, as JSON, beside the meshes.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Shapes fitted side by side.")
+@click.option("--again", is_flag=True, help="Fit also what is done already.")
+@click.option(
+    "--ray", metavar="ADDRESS", is_flag=False, flag_value="", help="On a Ray cluster; without ADDRESS, this machine's."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only the summary, and what failed.")
+def fit_many(folder: Path, output: Path, **options: Any) -> None:
+    """Fit every mesh and point file in FOLDER.
+
+    Run again, it goes on where it was stopped: what is done, from the same file with the same settings, is left alone.
+    What fails is listed at the end and in fit-many.json; the exit code then is 3.
+    """
+    from .command_many import FAILED, ManyCommand
+
+    own = {name: options.pop(name) for name in ("recursive", "save", "reports", "workers", "again", "ray", "quiet")}
+    suffix = f".{options.pop('suffix').lstrip('.').lower()}"
+    if ManyCommand(folder, output, suffix, settings=options, **own).run():
+        raise click.exceptions.Exit(FAILED)
 
 
 @commands.command()

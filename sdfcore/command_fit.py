@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ _BALANCED_FROM = 40.0  # seconds: in fewer, balanced spends too large a share on
 class FitCommand:
     """The options of ``sdfcore fit``; :meth:`run` does it.
 
+    Args:
+        clock: seconds since the work began, for its promise of ``seconds``.
+        interruptible: the first Ctrl-C ends the fit early and keeps its result.
     Raises:
         SdfError: anything given cannot be used. Outputs are checked before the fit, and written whole or not at all.
     """
@@ -51,6 +55,8 @@ class FitCommand:
     report: Path | None
     pictures: Path | None
     quiet: bool
+    clock: Callable[[], float] = seconds_since_start
+    interruptible: bool = True
 
     @property
     def effort(self) -> str:
@@ -59,18 +65,23 @@ class FitCommand:
         return self.preset or ("draft" if hurried else "balanced")
 
     def run(self) -> None:
+        """Does it, and says what was written."""
+        mesh, how = self.write()
+        click.echo(f"{surface_line(self.output, mesh, self.clock())}, {how}")
+
+    def write(self) -> tuple[Mesh, str]:
+        """Does it; the mesh that was written, and how it was made."""
         self._check()
         from .peers import PEERS
 
         if self.recipe in PEERS:
             from .command_peer import run_peer
 
-            run_peer(self)
-            return
+            return run_peer(self), self.recipe
         from . import reading
         from .fitting import Fit
 
-        screen, stages = Console(quiet=self.quiet), Stopwatch("starting", seconds_since_start)
+        screen, stages = Console(quiet=self.quiet), Stopwatch("starting", self.clock)
         stages.enter("reading")
         screen.stage("reading")
         source = reading.read(self.source)
@@ -94,8 +105,9 @@ class FitCommand:
             on_stage=stage,
             seconds_left=deadline.training_begins,
         )
-        stopped = _train(fit, screen, deadline)
-        self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
+        stopped = _train(fit, screen, deadline, Interrupt(screen) if self.interruptible else None)
+        mesh = self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
+        return mesh, f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
 
     def _check(self) -> None:
         if self.seconds is not None and self.steps is not None:
@@ -119,9 +131,9 @@ class FitCommand:
         afterwards = _WRITING_SECONDS + _REPORT_SECONDS * (self.report is not None or self.pictures is not None)
         afterwards += _PICTURE_SECONDS * (self.pictures is not None)
         cells = PRESETS[self.effort].resolution
-        return Deadline(self.seconds, self.resolution, cells, afterwards, seconds_since_start)
+        return Deadline(self.seconds, self.resolution, cells, afterwards, self.clock)
 
-    def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> None:
+    def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> Mesh:
         from . import storage, writing
 
         sdf = fit.sdf
@@ -136,8 +148,7 @@ class FitCommand:
         if self.report is not None or self.pictures is not None:
             self._account(fit, sdf, mesh, stages, resolution, stopped)
         screen.clear()
-        done = f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
-        click.echo(f"{surface_line(self.output, mesh, seconds_since_start())}, {done}")
+        return mesh
 
     def _account(self, fit: Fit, sdf: NeuralSDF, mesh: Mesh, stages: Stopwatch, resolution: int, stopped: bool) -> None:
         """Measures and writes the report and the pictures."""
@@ -176,10 +187,10 @@ class FitCommand:
             write_json(self.report, report(stages.finish()))
 
 
-def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:
-    """Runs the fit to its end, its deadline or the first Ctrl-C; says whether it was stopped by Ctrl-C."""
+def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt | None) -> bool:
+    """Runs the fit to its end, its deadline or ``interrupt``; says whether it was that."""
     said = False
-    with Interrupt(screen) as interrupt, screen.progress(fit.plan.steps):
+    with interrupt or nullcontext(), screen.progress(fit.plan.steps):
         for progress in fit:
             screen.update(progress)
             if progress.step > 0:
@@ -187,9 +198,9 @@ def _train(fit: Fit, screen: Console, deadline: Deadline) -> bool:
                     screen.say(f"{fit.plan.recipe}: {fit.plan.reason}")
                     said = True
                 deadline.measure(fit)
-                if interrupt.asked or deadline.left() <= 0.0:
+                if (interrupt is not None and interrupt.asked) or deadline.left() <= 0.0:
                     break
-    return interrupt.asked
+    return interrupt is not None and interrupt.asked
 
 
 def _with_source(mesh: Mesh, fit: Fit) -> Mesh:

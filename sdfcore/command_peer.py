@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from .console import Console, seconds_since_start
+from .console import Console
 from .deadline import Stopwatch
 from .errors import InputError
 from .geometry import Mesh, PointCloud
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
     from .command_fit import FitCommand
 
 
-def run_peer(command: FitCommand) -> None:
-    """What ``command`` asks for, by the peer that its recipe names.
+def run_peer(command: FitCommand) -> Mesh:
+    """What ``command`` asks for, by the peer that its recipe names; the mesh that was written.
 
     Raises:
         SdfError: an option that only a fit has, or anything the method itself raises.
@@ -28,7 +26,7 @@ def run_peer(command: FitCommand) -> None:
     from . import reading, writing
     from .report import write_json
 
-    screen, stages = Console(quiet=command.quiet), Stopwatch("starting", seconds_since_start)
+    screen, stages = Console(quiet=command.quiet), Stopwatch("starting", command.clock)
     stages.enter("reading")
     screen.stage("reading")
     source = reading.read(command.source)
@@ -45,9 +43,7 @@ def run_peer(command: FitCommand) -> None:
     if command.report is not None:
         stages.enter("measuring")
         write_json(command.report, peer_report(peer.name, note, source, mesh, command.seed, stages))
-    from .command_fit import surface_line
-
-    click.echo(f"{surface_line(command.output, mesh, seconds_since_start())}, {peer.name}")
+    return mesh
 
 
 def points_for_peer(source: Mesh | PointCloud, samples: int | None, seed: int) -> tuple[PointCloud, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,21 @@ def _samples(promised: float | None, passed: float) -> int:
     if promised is None:
         return 100_000
     return 30_000 if promised - passed > 0.5 * _MEASURING else 5_000
+
+
+def warm_up() -> None:
+    """Load what a fit loads and take a tiny one through it, so that the first real one begins at once."""
+    from . import field_error, metrics, report, storage, transfer  # noqa: F401 - what comes after a fit
+    from .fitting import Fit
+    from .geometry import PointCloud
+
+    normals = np.random.default_rng(0).normal(size=(1000, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    fit = Fit(PointCloud(normals, normals), preset="draft", steps=2, resolution=16)
+    for _ in fit:
+        pass
+    with contextlib.suppress(NoSurfaceError):
+        metrics.compare(fit.mesh(fit.sdf), fit.source, samples=100)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Worker:
     Args:
         handlers: request kind → handler.
         capabilities: what ``ready`` tells besides versions; imports torch, so it is asked for once ``hello`` came.
+        warm: done once, after ``ready`` was told, unless a request waits already.
         parent: process that must live, or 0.
         idle: seconds without a request after which the worker ends, or 0 for never.
     """
@@ -49,11 +50,12 @@ class Worker:
         handlers: Mapping[str, Handler],
         capabilities: Callable[[], Mapping[str, Any]],
         *,
+        warm: Callable[[], None] | None = None,
         parent: int = 0,
         idle: float = 0.0,
     ) -> None:
         source, sink = claim_streams()
-        self._handlers, self._capabilities = handlers, capabilities
+        self._handlers, self._capabilities, self._warm = handlers, capabilities, warm
         self._parent, self._idle = parent, idle
         self._birth_parent = os.getppid()
         self._code = 0
@@ -71,9 +73,20 @@ class Worker:
             # Before it is sent: who has the answer may ask again under the same name, and cancel that.
             self._inbox.settle(request.job)
             self._outbox.send(answer)
+            if answer.kind == "ready":
+                self._warm_up()
             self._free_since = time.monotonic()
         self._outbox.flush(_GRACE)
         return self._code
+
+    def _warm_up(self) -> None:
+        warm, self._warm = self._warm, None
+        if warm is None or self._inbox.waiting:
+            return
+        try:
+            warm()
+        except Exception:
+            log.warning("the worker could not warm up", exc_info=True)
 
     def _answer(self, request: Message) -> Message:
         """The last event of ``request``: ``ready``, ``done``, ``cancelled`` or ``failed``."""
@@ -201,6 +214,8 @@ def run(
     handlers: Mapping[str, Handler],
     capabilities: Callable[[], Mapping[str, Any]],
     arguments: Sequence[str] | None = None,
+    *,
+    warm: Callable[[], None] | None = None,
 ) -> NoReturn:
     """The process: parse ``arguments``, serve, leave."""
     parser = argparse.ArgumentParser(prog="python -m sdfcore.worker", description="Serves the Blender extension.")
@@ -210,7 +225,7 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
     try:
-        code = Worker(handlers, capabilities, parent=options.parent, idle=options.idle).serve()
+        code = Worker(handlers, capabilities, warm=warm, parent=options.parent, idle=options.idle).serve()
     except KeyboardInterrupt:
         code = 130
     leave(code)
@@ -228,7 +243,7 @@ def main() -> NoReturn:
         **space_requests.HANDLERS,
         **path_requests.HANDLERS,
     }
-    run(handlers, requests.capabilities)
+    run(handlers, requests.capabilities, warm=fit_request.warm_up)
 
 
 if __name__ == "__main__":

@@ -15,43 +15,94 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..geometry import Array
+from .gathering import gathered, trilinear
 from .layers import Softplus, initialise_as_sphere, linears, push
 
 _BLOCK = 8  # nodes along a block of the index: small enough to stay sparse, large enough to keep its table short
 
 
-class _Index(nn.Module):
-    """Which row of the feature table belongs to which node of one grid: blocks of 8³ nodes, only those in use."""
+class _Cells(nn.Module):
+    """Which rows of the feature table belong to the corners of which cell, of all grids at once.
 
-    def __init__(self, cells: int, keys: Tensor, first: int) -> None:
+    A cell is found in two steps: its block of 8³ cells, of which only those in use exist, and its place in there. What
+    is found is the number of the cell's eight rows; so all work but the last step is for cells, not for corners.
+
+    Args:
+        levels: cells along the box's side, grid by grid.
+        keys: the nodes of each grid; their rows follow each other from 1 on, and row 0 stands for "no node".
+    """
+
+    def __init__(self, levels: Sequence[int], keys: Sequence[Tensor]) -> None:
         super().__init__()
-        nodes = cells + 1
-        self.cells, self.blocks = cells, -(-nodes // _BLOCK)
-        ijk = torch.stack([keys // (nodes * nodes), keys // nodes % nodes, keys % nodes], dim=1).long()
-        block = self._flat(ijk // _BLOCK, self.blocks)
-        used, row = torch.unique(block, return_inverse=True)
-        top = torch.zeros(self.blocks**3, dtype=torch.int32)
-        top[used] = torch.arange(1, len(used) + 1, dtype=torch.int32)  # row 0 stands for "no block" and stays empty
-        table = torch.zeros((len(used) + 1) * _BLOCK**3, dtype=torch.int32)
-        table[(row + 1) * _BLOCK**3 + self._flat(ijk % _BLOCK, _BLOCK)] = torch.arange(
-            first, first + len(keys), dtype=torch.int32
-        )
-        self.register_buffer("top", top, persistent=False)
-        self.register_buffer("table", table, persistent=False)
+        tops, tables, rows, bases = [], [torch.zeros(_BLOCK**3, dtype=torch.int32)], [torch.zeros(1, 8)], [0]
+        blocks, cells, first = 1, 1, 1  # number 0 of each stands for "none"
+        for side, held in zip(levels, keys, strict=True):
+            top, table, corners = _of_grid(side, held.long(), first)
+            tops.append(torch.where(top > 0, top + (blocks - 1), 0))
+            tables.append(torch.where(table > 0, table + (cells - 1), 0))
+            rows.append(corners)
+            blocks, cells, first = blocks + len(table) // _BLOCK**3, cells + len(corners), first + len(held)
+            bases.append(bases[-1] + len(top))
+        sides = torch.tensor([float(side) for side in levels])
+        self.register_buffer("top", torch.cat(tops).to(torch.int32), persistent=False)
+        self.register_buffer("table", torch.cat(tables).to(torch.int32), persistent=False)
+        self.register_buffer("rows", torch.cat(rows).to(torch.int32), persistent=False)
+        self.register_buffer("base", torch.tensor(bases[:-1], dtype=torch.int32), persistent=False)
+        self.register_buffer("across", (-(-(sides + 1) // _BLOCK)).to(torch.int32), persistent=False)
+        self.register_buffer("sides", sides[:, None], persistent=False)
         self.top: Tensor
         self.table: Tensor
+        self.rows: Tensor
+        self.base: Tensor
+        self.across: Tensor
+        self.sides: Tensor
 
-    @staticmethod
-    def _flat(ijk: Tensor, size: int) -> Tensor:
-        return (ijk[..., 0] * size + ijk[..., 1]) * size + ijk[..., 2]
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3) → rows (N, L, 8) of the corners of the cells they lie in, and where in these (N, L, 3), in [0, 1]."""
+        u = ((points[:, None, :] + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
+        low = u.floor().minimum(self.sides - 1)
+        x, y, z = low.to(torch.int32).unbind(dim=2)
+        block = ((x >> 3) * self.across + (y >> 3)) * self.across + (z >> 3) + self.base
+        place = (self.top[block] << 9) | ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
+        cell = self.table[place]
+        return self.rows.index_select(0, cell.reshape(-1)).reshape(*cell.shape, 8), u - low
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """(..., 3) int32 node coordinates → (...) rows of the feature table, 0 where there is no node."""
-        block = self.top[self._flat(nodes >> 3, self.blocks)]
-        return self.table[block * _BLOCK**3 + self._flat(nodes & 7, _BLOCK)]
+
+def _of_grid(side: int, keys: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Blocks (B³,) → number of the block in use, from 1, or 0; places in these → number of the cell, from 1, or 0;
+    and of each cell its rows (C, 8). The nodes ``keys`` have the rows from ``first`` on."""
+    across, nodes = -(-(side + 1) // _BLOCK), side + 1
+    ijk = torch.stack([keys // (nodes * nodes), keys // nodes % nodes, keys % nodes], dim=1)
+    around = (ijk[:, None] - _CORNERS).reshape(-1, 3)  # the cells of which a node is a corner, many times
+    around = around[((around >= 0) & (around < side)).all(dim=1)]
+    blocks = _flat(around >> 3, across)
+    top = torch.zeros(across**3, dtype=torch.long)
+    top[blocks] = 1
+    top[_flat(ijk >> 3, across)] = 1
+    used = top.nonzero()[:, 0]
+    top[used] = torch.arange(1, len(used) + 1)
+    cell_of = torch.zeros(len(used) * _BLOCK**3, dtype=torch.long)
+    cell_of[(top[blocks] - 1) * _BLOCK**3 + _flat(around & 7, _BLOCK)] = 1
+    places = cell_of.nonzero()[:, 0]
+    cell_of[places] = torch.arange(1, len(places) + 1)
+    # Nodes in a table of the same blocks; the last entry stands for all that is in none of them.
+    place = lambda at: (top[_flat(at >> 3, across)] - 1) * _BLOCK**3 + _flat(at & 7, _BLOCK)
+    row_of = torch.zeros((len(used) + 1) * _BLOCK**3, dtype=torch.long)
+    row_of[place(ijk)] = torch.arange(first, first + len(keys))
+    block, within = used[places // _BLOCK**3], places % _BLOCK**3
+    corner = torch.stack([block // (across * across), block // across % across, block % across], dim=1) << 3
+    cells = corner + torch.stack([within >> 6, within >> 3 & 7, within & 7], dim=1)
+    corners = torch.stack([row_of[place(cells + offset)] for offset in _CORNERS], dim=1)
+    return top, cell_of, corners
+
+
+_CORNERS = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+
+
+def _flat(ijk: Tensor, size: int) -> Tensor:
+    return (ijk[..., 0] * size + ijk[..., 1]) * size + ijk[..., 2]
 
 
 class FeatureGrid(nn.Module):
@@ -97,10 +148,7 @@ class FeatureGrid(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(depth))
         self.last = nn.Linear(width, 1)
         self.linear = nn.Linear(inputs - 3, 1, bias=False)
-        corners = [[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-        self.register_buffer("corners", torch.tensor(corners, dtype=torch.int32), persistent=False)
-        self.corners: Tensor
-        self._indices: list[_Index] = []
+        self._held: list[_Cells] = []  # in a list, so that it is no part of the network
         self._initialise(radius)
 
     @classmethod
@@ -136,39 +184,29 @@ class FeatureGrid(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._indices = []  # the keys may have changed
+        self._held = []  # the keys may have changed
 
     def _apply(self, fn: Any, recurse: bool = True) -> FeatureGrid:
-        self._indices = []  # made anew on the new device
+        self._held = []  # made anew on the new device
         super()._apply(fn, recurse)
         return self
 
-    def _lookups(self) -> list[_Index]:
-        if not self._indices:
-            first, offset = 1, 0
-            for cells, count in zip(self.levels, self.config["nodes"], strict=True):
-                index = _Index(cells, self.keys[offset : offset + count].cpu(), first)
-                self._indices.append(index.to(self.keys.device))
-                first, offset = first + count, offset + count
-        return self._indices
+    def _cells(self) -> _Cells:
+        if not self._held:
+            with torch.inference_mode(False):  # else gradients could not pass through it later
+                keys = self.keys.cpu().split(self.config["nodes"])
+                self._held = [_Cells(self.levels, keys).to(self.keys.device)]
+        return self._held[0]
 
     def _corners(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (N, L, 8) of the corners round each point, and the weights (N, L, 3, 2) of their two sides by axis."""
-        rows, sides = [], []
-        for cells, index in zip(self.levels, self._lookups(), strict=True):
-            u = ((points + 1) * (cells / 2)).clamp(0, cells)
-            low = u.floor().clamp(max=cells - 1)
-            rows.append(index(low.to(torch.int32)[:, None, :] + self.corners))
-            sides.append(torch.stack([1 - (u - low), u - low], dim=-1))
-        return torch.stack(rows, dim=1), torch.stack(sides, dim=1)
-
-    def _gather(self, rows: Tensor, weights: Tensor) -> Tensor:
-        return gathered(self.features, rows, weights, empty=0)
+        rows, part = self._cells()(points)
+        return rows, torch.stack([1 - part, part], dim=-1)
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         rows, sides = self._corners(points)
-        features = self._gather(rows, outer(sides[..., 0, :], sides[..., 1, :], sides[..., 2, :]))
+        (features,) = gathered(self.features, rows, trilinear(sides, self._half_cells(points)), empty=0)
         h = torch.cat([points, features], dim=1)
         for layer in linears(self.layers):
             h = self.activation(layer(h))
@@ -177,15 +215,9 @@ class FeatureGrid(nn.Module):
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         rows, sides = self._corners(points)
-        x, y, z = sides.unbind(dim=2)
-        features = self._gather(rows, outer(x, y, z))
-        slope = points.new_tensor([-1.0, 1.0])
-        steps = points.new_tensor([cells / 2 for cells in self.levels])[None, :, None]
-        pushed = []
-        for d in directions * (points.abs() <= 1):  # outside the box the features stay those of its border
-            a, b, c = (d[:, i, None, None] * slope for i in range(3))
-            weights = (outer(a, y, z) + outer(x, b, z) + outer(x, y, c)) * steps
-            pushed.append(self._gather(rows, weights))
+        within = directions * (points.abs() <= 1)  # outside the box the features stay those of its border
+        weights = trilinear(sides, self._half_cells(points), list(within))
+        features, *pushed = gathered(self.features, rows, weights, empty=0)
         along = torch.stack(pushed)
         h, tangents = torch.cat([points, features], dim=1), torch.cat([directions, along], dim=2)
         for layer in linears(self.layers):
@@ -193,27 +225,8 @@ class FeatureGrid(nn.Module):
         value = (self.last(h) + self.linear(features))[:, 0]
         return value, tangents @ self.last.weight[0] + along @ self.linear.weight[0]
 
-
-def gathered(features: Tensor, rows: Tensor, weights: Tensor, empty: int | None = None) -> Tensor:
-    """Weighted sums (N, L·C) of ``features`` (R, C) at ``rows`` (N, L, 8), with ``weights`` of the same shape.
-
-    The row ``empty`` counts for nothing and is not taught.
-    """
-    flat = weights.reshape(-1, 8)
-    if features.device.type == "mps":  # has no weighted embedding_bag
-        picked = functional.embedding(rows.reshape(-1, 8).long(), features, padding_idx=empty)
-        sums = (picked * flat[..., None]).sum(dim=1)
-    else:
-        sums = functional.embedding_bag(
-            rows.reshape(-1, 8), features, per_sample_weights=flat, mode="sum", padding_idx=empty
-        )
-    return sums.reshape(len(rows), -1)
-
-
-def outer(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Products (N, L, 8) of per-axis weights (N, L or 1, 2)."""
-    product = x[..., :, None, None] * y[..., None, :, None] * z[..., None, None, :]
-    return product.flatten(start_dim=-3)
+    def _half_cells(self, points: Tensor) -> Tensor:
+        return points.new_tensor(self.levels) / 2
 
 
 def _keys(points: Array, cells: int, dense: int, reach: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .grid import gathered, outer
+from .gathering import gathered, trilinear
 from .layers import Softplus, initialise_as_sphere, linears, push
 
 _PRIMES = (1, 2_654_435_761, 805_459_861)  # Müller et al. 2022, eq. (4)
@@ -83,7 +83,8 @@ class HashGrid(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         rows, sides = self._corners(points)
-        h = torch.cat([points, gathered(self.features, rows, outer(*sides.unbind(dim=2)))], dim=1)
+        (features,) = gathered(self.features, rows, trilinear(sides, self._half_cells(points)))
+        h = torch.cat([points, features], dim=1)
         for layer in linears(self.layers):
             h = self.activation(layer(h))
         value: Tensor = self.last(h)[:, 0]
@@ -92,16 +93,14 @@ class HashGrid(nn.Module):
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         rows, sides = self._corners(points)
-        x, y, z = sides.unbind(dim=2)
-        slope = points.new_tensor([-1.0, 1.0])
-        steps = points.new_tensor([cells / 2 for cells in self.cells])[None, :, None]
-        along = []
-        for d in directions * (points.abs() <= 1):  # outside the box the features stay those of its border
-            a, b, c = (d[:, i, None, None] * slope for i in range(3))
-            weights = (outer(a, y, z) + outer(x, b, z) + outer(x, y, c)) * steps
-            along.append(gathered(self.features, rows, weights))
-        h = torch.cat([points, gathered(self.features, rows, outer(x, y, z))], dim=1)
+        within = directions * (points.abs() <= 1)  # outside the box the features stay those of its border
+        weights = trilinear(sides, self._half_cells(points), list(within))
+        features, *along = gathered(self.features, rows, weights)
+        h = torch.cat([points, features], dim=1)
         tangents = torch.cat([directions, torch.stack(along)], dim=2)
         for layer in linears(self.layers):
             h, tangents = push(layer, self.activation, h, tangents)
         return self.last(h)[:, 0], tangents @ self.last.weight[0]
+
+    def _half_cells(self, points: Tensor) -> Tensor:
+        return points.new_tensor(self.cells) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -60,6 +61,44 @@ def test_what_is_known_before_the_worker_starts_is_what_it_has():
     assert {p["name"]: (p["title"], p["resolution"]) for p in choices._PRESETS} == presets
     recipes = {path.stem for path in (ROOT / "sdfcore" / "recipes").glob("*.py")} - {"__init__"}
     assert {r["name"] for r in choices._RECIPES} == recipes
+
+
+class Timers:
+    """Blender's timers, which a headless Blender does not turn."""
+
+    def __init__(self):
+        self.held = []
+
+    def register(self, function, **_options):
+        self.held.append(function)
+
+    def is_registered(self, function):
+        return function in self.held
+
+
+def test_the_worker_starts_when_the_panel_is_first_shown(worker, monkeypatch):
+    host.warm()
+    assert host.runtime().jobs.backend is None  # headless: nobody looks
+    timers = Timers()
+    monkeypatch.setattr(host, "bpy", SimpleNamespace(app=SimpleNamespace(background=False, timers=timers)))
+    monkeypatch.setattr(preferences, "value", lambda name, fallback: False if name == "warm" else fallback)
+    host.warm()
+    assert timers.held == []  # the preferences say no
+    monkeypatch.setattr(preferences, "value", lambda name, fallback: fallback)
+    for _ in range(3):  # drawn again and again
+        host.warm()
+    assert len(timers.held) == 1
+    timers.held[0]()
+    host.runtime().tick()
+    assert host.runtime().jobs.backend is not None
+    assert worker.requests == []
+
+
+def test_a_worker_that_cannot_warm_up_shows_in_its_status(addon, monkeypatch, tmp_path):
+    monkeypatch.setenv(interpreter.VARIABLE, str(tmp_path / "nowhere"))
+    host._start()
+    assert host.runtime().jobs.problem is not None
+    assert "nowhere" in host.runtime().jobs.problem.line
 
 
 def test_a_missing_backend_is_named_with_a_cure(addon, monkeypatch, tmp_path):

@@ -153,6 +153,41 @@ def test_hello_is_answered_with_versions_and_devices(child: Child) -> None:
     assert body["executable"] == sys.executable
 
 
+WARMING = """
+def warm():
+    np.savez(sys.argv.pop(), warmed=True)
+    raise ValueError("too cold")
+run(table, lambda: {}, sys.argv[1:-1], warm=warm)
+"""
+
+
+def test_it_warms_up_once_when_it_is_ready_and_lives_on_if_it_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "warm.npz"
+    child = Child(str(path), script=WARMING)
+    try:
+        for _ in range(2):  # a second time there would be no argument left
+            child.send("hello", "", {"protocol": protocol.PROTOCOL, "version": "0"})
+            assert child.next("ready", "failed").kind == "ready"
+        assert child.ask("echo", {"x": 1}).body == {"got": {"x": 1}}
+        assert path.exists()
+        child.stdin.close()
+        child.ends()
+        assert child.log().count("too cold") == 1
+    finally:
+        close(child)
+
+
+def test_what_waits_goes_before_warming_up(tmp_path: Path) -> None:
+    path = tmp_path / "warm.npz"
+    child = Child(str(path), script=WARMING.replace("lambda: {}", "lambda: time.sleep(1) or {}"))
+    try:
+        child.send("hello", "", {"protocol": protocol.PROTOCOL, "version": "0"})
+        assert child.ask("echo").kind == "done"
+        assert not path.exists()
+    finally:
+        close(child)
+
+
 def test_another_version_is_refused(child: Child) -> None:
     child.send("hello", "", {"protocol": 99})
     event = child.next("ready", "failed")
