@@ -5,6 +5,7 @@ Whatever becomes of one task, the others are done: a process that is killed (out
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -126,13 +127,14 @@ def ray(address: str | None = None, *, gpus: float = 0.0) -> Engine:
         own = not cluster.is_initialized()
         if own:
             try:
-                cluster.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+                cluster.init(address=address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
             except ConnectionError as error:
                 raise InputError(
                     f"There is no Ray cluster at {address}.", "Start one with 'ray start --head'."
                 ) from error
         remote = cluster.remote(num_gpus=gpus, max_retries=0)(work)
-        names, running = deque(tasks), {}
+        names = deque(tasks)
+        running: dict[Any, str] = {}
         try:
             while names or running:
                 while names and len(running) < workers:

@@ -1,4 +1,4 @@
-"""Weighted sums of feature rows: the processor's own way gives what the library's gives, and teaches what it teaches."""
+"""Weighted sums of feature rows: the processor's own way gives and teaches what the library's does."""
 
 from __future__ import annotations
 
