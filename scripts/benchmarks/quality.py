@@ -118,10 +118,16 @@ def row(method: Method, subject: Subject, settings: Settings, folder: Path) -> B
     return found
 
 
-def run(chosen: list[Case], settings: Settings, body: Body, save: Callable[[Body], None]) -> None:
+def run(
+    chosen: list[Case],
+    settings: Settings,
+    body: Body,
+    save: Callable[[Body], None],
+    loading: Callable[[Case, int], Subject] = load,
+) -> None:
     """Fills ``body["rows"]``, shape by shape, with what is not yet there; calls ``save`` after each shape."""
     for number, case in enumerate(chosen, 1):
-        subject, source = load(case, settings.points), commit()
+        subject, source = loading(case, settings.points), commit()
         described = subject.description()
         old = body["rows"].get(case.name, {})
         known = old.get("methods", {}) if old.get("truth") == described else {}
