@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
 from .errors import DivergedError
 
 Losses = Callable[[float], Mapping[str, Tensor]]
@@ -62,16 +62,9 @@ def hastened(expected: float, usual: int | None) -> float:
     return 1.0 if usual is None else min(max(math.sqrt(usual / max(expected, 1.0)), 1.0), 4.0)
 
 
-def adam(groups: Sequence[tuple[Iterable[nn.Parameter], float]]) -> torch.optim.Adam:
-    """Adam over groups of parameters, each with the largest step size it may take."""
-    held: list[dict[str, Any]] = [{"params": list(parameters), "lr": rate, "rate": rate} for parameters, rate in groups]
-    device = held[0]["params"][0].device.type
-    return torch.optim.Adam(held, eps=1e-12, fused=device in ("cpu", torch.get_default_device().type))
-
-
 def descend(
     losses: Losses,
-    parameters: list[nn.Parameter] | torch.optim.Optimizer,
+    parameters: list[nn.Parameter] | Adam,
     *,
     budget: Budget,
     rate: float = 1.0,
@@ -83,7 +76,7 @@ def descend(
 
     Args:
         losses: progress in [0, 1] → named scalar terms, freshly computed.
-        parameters: what is optimised, or an optimiser made by :func:`adam`; the caller owns it.
+        parameters: what is optimised, or an optimiser of them; the caller owns it.
         rate: Adam's largest step size, of an optimiser's groups a factor; it falls along a cosine over the budget.
         clip: largest norm of the gradient, or ``None``.
         usual_steps: for which ``rate`` is meant; a smaller budget takes larger steps.
@@ -91,8 +84,8 @@ def descend(
     Raises:
         DivergedError: a term is no longer finite; the parameters are those before the step that would have used it.
     """
-    optimiser = parameters if isinstance(parameters, torch.optim.Optimizer) else adam([(parameters, 1.0)])
-    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    optimiser = parameters if isinstance(parameters, Adam) else Adam([(parameters, 1.0)])
+    held = optimiser.parameters
     # Reading a loss makes an accelerator wait, so there the check is made now and then.
     check_every = 1 if held[0].device.type == "cpu" else 16
     step, progress = taken, budget.progress(taken)
@@ -101,16 +94,14 @@ def descend(
     while progress < 1.0:
         step += 1
         factor = rate * rate_at(progress, step) * hastened(budget.expected_steps(step - 1), usual_steps)
-        for group in optimiser.param_groups:
-            group["lr"] = group["rate"] * factor
         terms = losses(progress)
         if step % check_every == 0:
             _check(terms, step)
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.forget_gradients()
         torch.stack(list(terms.values())).sum().backward()
         if clip is not None:
             nn.utils.clip_grad_norm_(held, clip)
-        optimiser.step()
+        optimiser.step(factor)
         progress = budget.progress(step)  # asked once a step, so that the last step yielded is the one that says 1
         yield Step(step, progress, terms)
 

@@ -158,6 +158,11 @@ class Nodes:
             done += nodes.shape[1]
             progress(done / wanted.shape[1])
 
+    def know(self, nodes: Array, values: Array) -> None:
+        """Take ``values`` (N,) at ``nodes`` (3, N) as evaluated."""
+        self._values.touch(nodes)
+        self._values[nodes] = np.where(self._grid.outside(nodes), CAP, values) if self._stride == 1 else values
+
     def _at(self, nodes: Array) -> Array:
         values = self._evaluate(self._grid.positions(nodes * self._stride))
         return np.where(self._grid.outside(nodes), CAP, values) if self._stride == 1 else values

@@ -11,6 +11,7 @@ from .lattice import CORNERS, Array, Evaluate, Grid, Nodes, Pages, Progress, all
 
 _FEWEST = 32  # coarse blocks along the longest side, at least
 _COARSEST = 16  # cells along the side of a coarse block, at most
+_LIKELY = 0.6  # of how much the field may change along a cell: in cells no farther from the level, it is likely
 _SEARCH = 0.3  # share of the time that goes into the search, for progress
 
 _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
@@ -46,7 +47,7 @@ class Search:
 
     def reach(self, slopes: Array, stride: int, cell: float) -> Array:
         """(N,) how much the field is assumed to change along ``stride`` cells."""
-        margin = 1.0 if self.lipschitz is not None or stride <= 2 else self.safety
+        margin = 1.0 if self.lipschitz is not None or stride == 2 else _LIKELY if stride == 1 else self.safety
         return slopes * (margin * stride * cell)
 
 
@@ -72,14 +73,25 @@ def find(grid: Grid, evaluate: Evaluate, search: Search, progress: Progress) -> 
     strides = _strides(max(grid.cells))
     if not strides:
         return _crossed(grid, all_below(grid.cells), 1, evaluate, progress)
-    blocks = all_below(_ceil(grid, strides[0]))
-    slopes: Array | None = None
+    blocks, known = _Blocks(all_below(_ceil(grid, strides[0]))), None
     for number, stride in enumerate(strides):
         within = _part(progress, _SEARCH * number / len(strides), _SEARCH * (number + 1) / len(strides))
-        if slopes is not None:
-            blocks, slopes = _children(grid, stride, blocks, slopes)
-        blocks, slopes = _narrowed(grid, stride, blocks, slopes, evaluate, search, within)
-    return _crossed(grid, blocks * 2, 2, evaluate, _part(progress, _SEARCH, 1.0))
+        nodes = Nodes(grid, stride, evaluate)
+        if known is not None:
+            nodes.know(*known)
+        kept = _narrowed(grid, stride, blocks, nodes, search, within)
+        blocks, known = _children(grid, stride // 2, kept, search)
+    return _crossed(grid, blocks.first, 1, evaluate, _part(progress, _SEARCH, 1.0), known)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Cubes of cells: the first block index of each, (3, N), and once known the slopes assumed in them, (N,), and the
+    values at their corners, (8, N)."""
+
+    first: Array
+    slopes: Array | None = None
+    corners: Array | None = None
 
 
 def _strides(resolution: int) -> list[int]:
@@ -99,26 +111,40 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
     return lambda fraction: progress(start + (end - start) * fraction)
 
 
-def _children(grid: Grid, stride: int, parents: Array, slopes: Array) -> tuple[Array, Array]:
-    blocks = (parents[:, :, None] * 2 + CORNERS[:, None, :]).reshape(3, -1)
-    real = (blocks < column(_ceil(grid, stride))).all(axis=0)
-    return blocks[:, real], np.repeat(slopes, 8)[real]
+def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tuple[_Blocks, tuple[Array, Array]]:
+    """The halves of ``parents``, ``stride`` cells a side, that may hold the level; the nodes known there, and values.
+
+    Each has one corner in common with its parent: the one that it is named by.
+    """
+    assert parents.slopes is not None
+    assert parents.corners is not None
+    blocks = (parents.first[:, :, None] * 2 + CORNERS[:, None, :]).reshape(3, -1)
+    shared = (blocks.reshape(3, -1, 8) + CORNERS[:, None, :]).reshape(3, -1)
+    values, slopes = parents.corners.T.reshape(-1), np.repeat(parents.slopes, 8)
+    keep = np.abs(values) <= np.sqrt(3) * search.reach(slopes, stride, grid.cell)
+    keep |= _at_border(grid, stride, blocks) & (values < 0)
+    keep &= (blocks < column(_ceil(grid, stride))).all(axis=0)
+    known = (shared[:, keep], values[keep])
+    return _Blocks(blocks[:, keep], slopes[keep]), known
 
 
-def _narrowed(
-    grid: Grid, stride: int, blocks: Array, slopes: Array | None, evaluate: Evaluate, search: Search, progress: Progress
-) -> tuple[Array, Array]:
-    """Those ``blocks`` that may hold the level, and the slopes assumed in them. No ``slopes``: these are all blocks."""
-    nodes = Nodes(grid, stride, evaluate)
-    nodes.need(blocks, 1, progress)
-    corners = nodes.corners(blocks)
+def _at_border(grid: Grid, stride: int, blocks: Array) -> Array:
+    """(N,) bool: blocks at the border of a capped grid. What is inside there needs its cap, however deep it is."""
+    if not grid.pad:
+        return np.zeros(blocks.shape[1], bool)
+    return np.asarray((blocks == 0).any(axis=0) | ((blocks + 1) * stride >= column(grid.cells)).any(axis=0))
+
+
+def _narrowed(grid: Grid, stride: int, blocks: _Blocks, nodes: Nodes, search: Search, progress: Progress) -> _Blocks:
+    """Those ``blocks`` that may hold the level, and the slopes assumed in them. No slopes yet: these are all blocks."""
+    nodes.need(blocks.first, 1, progress)
+    corners = nodes.corners(blocks.first)
     own = search.slopes(corners, stride * grid.cell)
-    slopes = _around(own, corners, _ceil(grid, stride)) if slopes is None else np.maximum(slopes, own)
+    first = blocks.slopes is None
+    slopes = _around(own, corners, _ceil(grid, stride)) if first else np.maximum(blocks.slopes, own)
     keep = may_cross(corners, search.reach(slopes, stride, grid.cell))
-    if grid.pad:  # what is inside at the border needs its cap, however deep inside it is
-        border = (blocks == 0).any(axis=0) | ((blocks + 1) * stride >= column(grid.cells)).any(axis=0)
-        keep |= border & (corners < 0).any(axis=0)
-    return blocks[:, keep], slopes[keep]
+    keep |= _at_border(grid, stride, blocks.first) & (corners < 0).any(axis=0)
+    return _Blocks(blocks.first[:, keep], slopes[keep], corners[:, keep])
 
 
 def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
@@ -133,9 +159,21 @@ def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array
     return np.maximum(maximum_filter(slopes.reshape(shape), size=3, mode="nearest").reshape(-1), usual)
 
 
-def _crossed(grid: Grid, blocks: Array, extent: int, evaluate: Evaluate, progress: Progress) -> tuple[Array, Array]:
-    """The crossed cells in ``blocks`` (first cells of cubes of ``extent`` cells), and all connected with them."""
+def _crossed(
+    grid: Grid,
+    blocks: Array,
+    extent: int,
+    evaluate: Evaluate,
+    progress: Progress,
+    known: tuple[Array, Array] | None = None,
+) -> tuple[Array, Array]:
+    """The crossed cells in ``blocks`` (first cells of cubes of ``extent`` cells), and all connected with them.
+
+    ``known`` are nodes (3, N) and the values there.
+    """
     nodes = Nodes(grid, 1, evaluate)
+    if known is not None:
+        nodes.know(*known)
     nodes.need(blocks, extent, progress)
     seen = Pages(grid.cells, False, np.bool_)
     found = [(np.empty((3, 0), np.int64), np.empty((8, 0), np.float32))]

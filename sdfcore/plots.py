@@ -193,17 +193,24 @@ def _points_near(axes: Axes, cloud: PointCloud | None, order: tuple[int, int, in
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty picture of ``width`` × ``height`` inches, with axes in the style of all of them."""
+    figure, panels = new_panels(width, height, 1, 1)
+    return figure, panels[0][0]
+
+
+def new_panels(width: float, height: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """The same with several axes, row by row."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.grid(True, color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelsize=8.5, colors=SOFT)
-    axes.xaxis.label.set(color=SOFT, fontsize=9.5)
-    axes.yaxis.label.set(color=SOFT, fontsize=9.5)
-    return figure, axes
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        for side in ("top", "right", "left", "bottom"):
+            axes.spines[side].set_visible(False)
+        axes.grid(True, color=_GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(which="both", length=0, labelsize=8.5, colors=SOFT)
+        axes.xaxis.label.set(color=SOFT, fontsize=9.5)
+        axes.yaxis.label.set(color=SOFT, fontsize=9.5)
+    return figure, [list(row) for row in grid]
 
 
 def titles(axes: Axes, title: str, note: str) -> None:

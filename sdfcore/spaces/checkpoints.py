@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import container
+from ..adam import Adam
 from ..descent import Average
 from ..errors import StorageError
 from ..geometry import Mesh
@@ -52,7 +53,7 @@ class Checkpoint:
         settings: Mapping[str, Any],
         learner: nn.Module,
         average: Average,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Adam,
         writes: bool = True,
     ) -> None:
         self.path, self.settings, self.writes = path, json.loads(json.dumps(settings)), writes
@@ -112,25 +113,18 @@ class Checkpoint:
         found = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
         found |= {f"mean.{name}": value for name, value in mean.items()}
         found |= {f"best.{name}": value for name, value in (average.best_state or mean).items()}
-        for index, parameter in enumerate(self._parameters()):
-            state = self.optimiser.state.get(parameter, {})
-            found[f"adam.{index}.step"] = state.get("step", torch.zeros(()))
+        for index, parameter in enumerate(self.optimiser.parameters):
+            moments = self.optimiser.moments.get(parameter, {})
+            found[f"adam.{index}.step"] = moments.get("step", torch.zeros(()))
             for name in ("exp_avg", "exp_avg_sq"):
-                found[f"adam.{index}.{name}"] = state.get(name, torch.zeros_like(parameter))
+                found[f"adam.{index}.{name}"] = moments.get(name, torch.zeros_like(parameter))
         return found
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-
     def _load_moments(self, stored: dict[str, Tensor]) -> None:
-        fused = any(group["fused"] for group in self.optimiser.param_groups)
-        for index, parameter in enumerate(self._parameters()):
-            place = parameter.device
-            self.optimiser.state[parameter] = {
-                "step": stored[f"{index}.step"].to(place if fused else "cpu"),
-                "exp_avg": stored[f"{index}.exp_avg"].to(place),
-                "exp_avg_sq": stored[f"{index}.exp_avg_sq"].to(place),
-            }
+        for index, parameter in enumerate(self.optimiser.parameters):
+            self.optimiser.restore(
+                parameter, *(stored[f"{index}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq"))
+            )
 
 
 def fingerprint(sources: Mapping[str, Source]) -> dict[str, str]:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..descent import Budget, Step, adam, descend
+from ..adam import Adam
+from ..descent import Budget, Step, descend
 from ..errors import InputError
 from ..fields import NeuralSDF
 from ..fitting import Progress
@@ -167,7 +168,7 @@ class Infer:
             self._smoothed = each.detach() if smoothed is None else 0.9 * smoothed + 0.1 * each.detach()
             return {"data": each.sum(), "prior": _PRIOR * codes.amounts.square().mean(dim=1).sum()}
 
-        for step in descend(losses, adam(groups), budget=Budget(steps, self.seconds, self.began)):
+        for step in descend(losses, Adam(groups), budget=Budget(steps, self.seconds, self.began)):
             self.step += 1
             yield self._progress(step, start + (end - start) * step.progress)
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..descent import Average, Step, adam, descend
+from ..adam import Adam
+from ..descent import Average, Step, descend
 from ..errors import InputError
 from ..fitting import HISTORY, Progress, remembered
 from ..networks import Coded, CodedMLP
@@ -195,7 +196,7 @@ class Learn:
     def _descend(self, family: Family, learner: Learner) -> Iterator[Progress]:
         size, seed = self.settings.size, self.settings.seed
         groups = [(learner.network.parameters(), size.rate), (learner.codes.parameters(), self._code_rate)]
-        optimiser = adam(groups)
+        optimiser = Adam(groups)
         average = self._average = Average(learner, keep_every=max(10, self.settings.steps // 100))
         held = Checkpoint(self.checkpoint, self._asked(), learner, average, optimiser, self.group.first)
         preparing = time.perf_counter() - self.began
