@@ -88,6 +88,9 @@ def fit(**options: Any) -> None:
 @click.option("--save", is_flag=True, help="Keep the fitted models (.safetensors) beside the meshes.")
 @click.option("--reports", is_flag=True, help="Write what was done and how good it became, as JSON, beside the meshes.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Shapes fitted side by side.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Shapes a worker fits at once: for GPUs."
+)
 @click.option("--again", is_flag=True, help="Fit also what is done already.")
 @click.option(
     "--ray", metavar="ADDRESS", is_flag=False, flag_value="", help="On a Ray cluster; without ADDRESS, this machine's."
@@ -101,7 +104,10 @@ def fit_many(folder: Path, output: Path, **options: Any) -> None:
     """
     from .command_many import FAILED, ManyCommand
 
-    own = {name: options.pop(name) for name in ("recursive", "save", "reports", "workers", "again", "ray", "quiet")}
+    own = {
+        name: options.pop(name)
+        for name in ("recursive", "save", "reports", "workers", "batch", "again", "ray", "quiet")
+    }
     suffix = f".{options.pop('suffix').lstrip('.').lower()}"
     if ManyCommand(folder, output, suffix, settings=options, **own).run():
         raise click.exceptions.Exit(FAILED)

@@ -71,45 +71,53 @@ class FitCommand:
 
     def write(self) -> tuple[Mesh, str]:
         """Does it; the mesh that was written, and how it was made."""
-        self._check()
+        self.check()
         from .peers import PEERS
 
         if self.recipe in PEERS:
             from .command_peer import run_peer
 
             return run_peer(self), self.recipe
+        screen, stages, deadline = Console(quiet=self.quiet), Stopwatch("starting", self.clock), self._deadline()
+        fit = self.begun(screen, stages, deadline)
+        stopped = _train(fit, screen, deadline, Interrupt(screen) if self.interruptible else None)
+        mesh = self.finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
+        return mesh, f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
+
+    def begun(self, screen: Console, stages: Stopwatch, deadline: Deadline | None = None) -> Fit:
+        """The fit of the file, not a step of it taken; within ``deadline``, if it has one."""
         from . import reading
         from .fitting import Fit
 
-        screen, stages = Console(quiet=self.quiet), Stopwatch("starting", self.clock)
         stages.enter("reading")
         screen.stage("reading")
         source = reading.read(self.source)
         stages.enter("preparing")
-        deadline = self._deadline()
 
         def stage(name: str) -> None:
             stages.enter(name)
             screen.stage(name)
 
-        fit = Fit(
+        return Fit(
             source,
             recipe=self.recipe,
             preset=self.effort,
             steps=self.steps,
-            seconds=deadline.training_seconds(),
-            resolution=deadline.resolution,
+            seconds=None if deadline is None else deadline.training_seconds(),
+            resolution=self.resolution if deadline is None else deadline.resolution,
             seed=self.seed,
             device=self.device,
             samples=self.samples,
             on_stage=stage,
-            seconds_left=deadline.training_begins,
+            seconds_left=None if deadline is None else deadline.training_begins,
         )
-        stopped = _train(fit, screen, deadline, Interrupt(screen) if self.interruptible else None)
-        mesh = self._finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
-        return mesh, f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Whether the options go together, and the outputs can be written.
+
+        Raises:
+            InputError: they do not.
+        """
         if self.seconds is not None and self.steps is not None:
             raise InputError("--seconds and --steps are both given.", "Choose one of the two.")
         if not math.isfinite(self.level):
@@ -133,7 +141,8 @@ class FitCommand:
         cells = PRESETS[self.effort].resolution
         return Deadline(self.seconds, self.resolution, cells, afterwards, self.clock)
 
-    def _finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> Mesh:
+    def finish(self, fit: Fit, screen: Console, stages: Stopwatch, resolution: int, stopped: bool) -> Mesh:
+        """The mesh of a fit that has ended, written with all that was asked for."""
         from . import storage, writing
 
         sdf = fit.sdf

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +10,9 @@ from typing import Any
 import click
 
 from . import many, pools
-from .command_fit import FitCommand
+from .command_batch import fit_one, fit_together
 from .console import Console
-from .errors import InputError, SdfError, describe, rebuild
+from .errors import InputError, SdfError, rebuild
 from .presets import PRESETS
 from .writing import SUFFIXES
 
@@ -29,6 +26,7 @@ class ManyCommand:
     Args:
         settings: the options of :class:`FitCommand` that are the same for all shapes.
         save, reports: keep a model (.safetensors) and a report (.json) beside each mesh.
+        workers: how many processes; batch: how many shapes each of them fits in one descent.
         again: fit also what is done.
         ray: use a Ray cluster: its address, or an empty text for one of this machine.
     """
@@ -41,6 +39,7 @@ class ManyCommand:
     save: bool
     reports: bool
     workers: int
+    batch: int
     again: bool
     ray: str | None
     quiet: bool
@@ -80,6 +79,8 @@ class ManyCommand:
     def _check(self) -> None:
         if self.suffix not in SUFFIXES:
             raise InputError(f"Meshes cannot be written as {self.suffix}.", f"Choose one of: {', '.join(SUFFIXES)}.")
+        if self.batch > 1 and self.settings["seconds"] is not None:
+            raise InputError("--batch takes a budget of steps, not of seconds.", "Leave --seconds or --batch out.")
         preset = self.settings["preset"]
         if preset is not None and preset not in PRESETS:
             raise InputError(f"There is no preset {preset!r}.", f"Choose one of: {', '.join(PRESETS)}.")
@@ -88,42 +89,32 @@ class ManyCommand:
         return 1.0 if self.settings["device"].startswith("cuda") else 0.0
 
     def _outcomes(self, engine: pools.Engine, left: dict[str, many.Item]) -> Iterator[tuple[str, pools.Outcome]]:
-        tasks = {name: self._task(item) for name, item in left.items()}
-        for name, outcome in engine(fit_one, tasks, max(1, min(self.workers, len(tasks)))) if tasks else ():
-            if isinstance(outcome, dict) and "error" in outcome:
-                yield name, rebuild(outcome)
-            else:
-                yield name, outcome
+        """What became of each of ``left``, as they end. A batch that could not be done as one is done one by one."""
+        alone = {name: self._task(item) for name, item in left.items()}
+        if self.batch > 1:
+            names = list(alone)
+            batches = {
+                names[n]: {"tasks": {name: alone[name] for name in names[n : n + self.batch]}}
+                for n in range(0, len(names), self.batch)
+            }
+            for _, outcome in self._done(engine, fit_together, batches):
+                for name, found in ({} if isinstance(outcome, SdfError) else outcome["outcomes"]).items():
+                    del alone[name]
+                    yield name, rebuild(found) if "error" in found else found
+        for name, outcome in self._done(engine, fit_one, alone):
+            failed = isinstance(outcome, dict) and "error" in outcome
+            yield name, rebuild(outcome) if failed and isinstance(outcome, dict) else outcome
+
+    def _done(
+        self, engine: pools.Engine, work: pools.Work, tasks: dict[str, pools.Task]
+    ) -> Iterator[tuple[str, pools.Outcome]]:
+        return engine(work, tasks, min(self.workers, len(tasks))) if tasks else iter(())
 
     def _task(self, item: many.Item) -> pools.Task:
         beside = {"save": (self.save, ".safetensors"), "report": (self.reports, ".json")}
         extra = {option: str(item.output.with_suffix(end)) for option, (wanted, end) in beside.items() if wanted}
         paths = {"source": str(item.source.resolve()), "output": str(item.output.resolve())}
         return {**self.settings, **paths, **{name: str(Path(path).resolve()) for name, path in extra.items()}}
-
-
-def fit_one(task: pools.Task) -> dict[str, Any]:
-    """In a process of its own: one fit. What came of it, or the error, as plain values."""
-    warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())
-    begun = time.monotonic()
-    clock = lambda: time.monotonic() - begun
-    files = {name: Path(task[name]) if name in task else None for name in ("source", "output", "save", "report")}
-    try:
-        command = FitCommand(**{**task, **files}, pictures=None, quiet=True, clock=clock, interruptible=False)
-        mesh, how = command.write()
-    except SdfError as error:
-        return describe(error)
-    from .topology import topology
-
-    shape = topology(mesh)
-    return {
-        "how": how,
-        "seconds": round(clock(), 2),
-        "vertices": len(mesh.vertices),
-        "watertight": shape.watertight,
-        "parts": shape.components,
-    }
 
 
 def _line(outcome: pools.Outcome) -> str:

@@ -144,6 +144,9 @@ class Fit:
         self._fixed_resolution = resolution is not None
         self.step = 0
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
+        self.network: nn.Module
+        self.finished: nn.Module | None = None  # what a descent elsewhere came to
+        self.is_prepared = False
         self._average: Average | None = None
         self._descending = self.began
 
@@ -186,24 +189,31 @@ class Fit:
     # The work --------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Progress]:
-        if self._average is not None:
+        yield from self.prepare()
+        yield from self.descend()
+
+    def prepare(self) -> Iterator[Progress]:
+        """All that comes before the first step; afterwards there are ``network``, ``sampler`` and ``objective``."""
+        if self.is_prepared:
             raise RuntimeError("a Fit can be iterated once; make another to fit again")
+        self.is_prepared = True
         yield self._progress(None, 0.0, "preparing")
         self.on_stage("preparing")
         recipe = RECIPES[self.plan.recipe]
         self._settle_resolution()
         yield self._progress(None, 0.0, "preparing")
         device = torch.device(self.plan.device)
-        network = self._network(recipe).to(device)
-        sampler = recipe.sampler(self.evidence, network, self.plan.size, self.plan.seed, device)
-        self.on_stage("fitting")
-        yield from self._descend(recipe, network, sampler)
-
-    def _descend(self, recipe: Recipe, network: nn.Module, sampler: Sampler) -> Iterator[Progress]:
-        objective: Objective = recipe.objective
+        self.network = self._network(recipe).to(device)
+        self.sampler: Sampler = recipe.sampler(self.evidence, self.network, self.plan.size, self.plan.seed, device)
+        self.objective: Objective = recipe.objective
         if self.evidence.normals is None:
-            objective = objective.without(*recipe.normal_terms)
+            self.objective = self.objective.without(*recipe.normal_terms)
+        self.on_stage("fitting")
         self._descending = time.perf_counter()
+
+    def descend(self) -> Iterator[Progress]:
+        """The steps, of a fit that is prepared."""
+        network, sampler, objective = self.network, self.sampler, self.objective
         seconds = self.plan.seconds
         if seconds is not None:  # one step is taken even if nothing is left
             left = seconds - (self._descending - self.began) if self.seconds_left is None else self.seconds_left()
@@ -211,16 +221,20 @@ class Fit:
         budget = Budget(self._budget_steps, seconds, self._descending)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
         losses = lambda progress: objective(At.of(network, sampler.batch(), progress), progress)
-        thin = max(1, -(-self.plan.steps // HISTORY))
         parameters = list(network.parameters())
-        rate, usual = self.plan.size.rate, self.plan.size.steps
-        for step in descend(losses, parameters, budget=budget, rate=rate, clip=recipe.clip, usual_steps=usual):
-            self.step = step.number
+        rate, usual, clip = self.plan.size.rate, self.plan.size.steps, RECIPES[self.plan.recipe].clip
+        for step in descend(losses, parameters, budget=budget, rate=rate, clip=clip, usual_steps=usual):
             average.update(step)
-            progress = self._progress(step, step.progress, "fitting")
-            if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
-                self._remember(progress)
-            yield progress
+            yield self.took(step)
+
+    def took(self, step: Step) -> Progress:
+        """One step was taken: note it."""
+        self.step = step.number
+        progress = self._progress(step, step.progress, "fitting")
+        thin = max(1, -(-self.plan.steps // HISTORY))
+        if step.number % thin == 0 or step.progress >= 1 or step.number == 1:
+            self.history = remembered(self.history, progress)
+        return progress
 
     def _settle_resolution(self) -> None:
         if self._fixed_resolution:
@@ -235,9 +249,6 @@ class Fit:
         left = (now - self._descending) * (1 - fraction) / fraction if fraction > 0.02 else None
         return Progress(stage, self.step, self.plan.steps, fraction, now - self.began, left, step)
 
-    def _remember(self, progress: Progress) -> None:
-        self.history = remembered(self.history, progress)
-
     @property
     def sdf(self) -> NeuralSDF:
         """The best shape so far: an independent copy, on the fit's device.
@@ -245,15 +256,24 @@ class Fit:
         Raises:
             InputError: no step has been taken yet, and there is no start to fall back on.
         """
-        if self._average is None or self.step == 0:
+        network = self._reached()
+        if network is None:
             if self.start is not None:
                 return self.start
             raise InputError("The fit has not taken a step yet.", "Give it more time.")
-        network = self._average.result().eval()
+        network = network.eval()
         if RECIPES[self.plan.recipe].any_sign:
             turn_outward(network)
         box = Box.around(self.evidence.points.astype(np.float64))
         return NeuralSDF(network, self.frame, box, self._info())
+
+    def _reached(self) -> nn.Module | None:
+        """A copy of the best network so far; ``None`` before the first step."""
+        if self.step == 0:
+            return None
+        if self.finished is not None:
+            return copy.deepcopy(self.finished)
+        return None if self._average is None else self._average.result()
 
     def mesh(
         self,

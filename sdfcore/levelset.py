@@ -114,7 +114,8 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tuple[_Blocks, tuple[Array, Array]]:
     """The halves of ``parents``, ``stride`` cells a side, that may hold the level; the nodes known there, and values.
 
-    Each has one corner in common with its parent: the one that it is named by.
+    Each has one corner in common with its parent: the one that it is named by. Of a parent that the level crosses for
+    certain the likeliest stays in any case, as a part needs but one crossing to be found.
     """
     assert parents.slopes is not None
     assert parents.corners is not None
@@ -122,6 +123,8 @@ def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tupl
     shared = (blocks.reshape(3, -1, 8) + CORNERS[:, None, :]).reshape(3, -1)
     values, slopes = parents.corners.T.reshape(-1), np.repeat(parents.slopes, 8)
     keep = np.abs(values) <= np.sqrt(3) * search.reach(slopes, stride, grid.cell)
+    certain = np.flatnonzero(crosses(parents.corners))
+    keep[8 * certain + np.abs(parents.corners[:, certain]).argmin(axis=0)] = True
     keep |= _at_border(grid, stride, blocks) & (values < 0)
     keep &= (blocks < column(_ceil(grid, stride))).all(axis=0)
     known = (shared[:, keep], values[keep])
@@ -140,8 +143,8 @@ def _narrowed(grid: Grid, stride: int, blocks: _Blocks, nodes: Nodes, search: Se
     nodes.need(blocks.first, 1, progress)
     corners = nodes.corners(blocks.first)
     own = search.slopes(corners, stride * grid.cell)
-    first = blocks.slopes is None
-    slopes = _around(own, corners, _ceil(grid, stride)) if first else np.maximum(blocks.slopes, own)
+    before = blocks.slopes
+    slopes = _around(own, corners, _ceil(grid, stride)) if before is None else np.maximum(before, own)
     keep = may_cross(corners, search.reach(slopes, stride, grid.cell))
     keep |= _at_border(grid, stride, blocks.first) & (corners < 0).any(axis=0)
     return _Blocks(blocks.first[:, keep], slopes[keep], corners[:, keep])

@@ -75,6 +75,9 @@ class Sampler(Protocol):
         """Draw from here on as ``seed`` says, whatever was drawn before: so an interrupted descent can be resumed."""
 
 
+_OPTIONAL = ("normals", "directions", "distances", "feet", "near")
+
+
 def joined(batches: Sequence[Batch]) -> Batch:
     """The rows of several batches one after another; what one of them lacks, the whole lacks."""
 
@@ -85,8 +88,20 @@ def joined(batches: Sequence[Batch]) -> Batch:
     surface, space = rows("surface"), rows("space")
     assert surface is not None  # every batch has these two
     assert space is not None
-    others = ("normals", "directions", "distances", "feet", "near")
-    return Batch(surface, space, *(rows(name) for name in others))
+    return Batch(surface, space, *(rows(name) for name in _OPTIONAL))
+
+
+def stacked(batches: Sequence[Batch]) -> Batch:
+    """Batches of several shapes side by side: each tensor (S, …); what one of them lacks, the whole lacks."""
+
+    def beside(name: str) -> Tensor | None:
+        held = [getattr(batch, name) for batch in batches]
+        return None if any(part is None for part in held) else torch.stack(held)
+
+    surface, space = beside("surface"), beside("space")
+    assert surface is not None  # every batch has these two
+    assert space is not None
+    return Batch(surface, space, *(beside(name) for name in _OPTIONAL))
 
 
 class _Drawing:

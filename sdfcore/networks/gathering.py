@@ -20,12 +20,12 @@ def trilinear(sides: Tensor, half_cells: Tensor, directions: Sequence[Tensor] = 
 
     Args:
         sides: (N, L, 3, 2) weights of both sides by axis, the lower one first.
-        half_cells: (L,) half the number of cells along the unit box, whose side is 2.
+        half_cells: (L,) or (N, L), half the number of cells along the unit box, whose side is 2.
     """
     x, y, z = sides.unbind(dim=2)
     xy = _product(x, y)
     found = [_product(xy, z)]
-    slopes = torch.stack([-half_cells, half_cells], dim=1)
+    slopes = torch.stack([-half_cells, half_cells], dim=-1)
     for direction in directions:
         a, b, c = (direction[:, i, None, None] * slopes for i in range(3))
         found.append(_product(_product(a, y) + _product(x, b), z) + _product(xy, c))

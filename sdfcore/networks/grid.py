@@ -23,7 +23,7 @@ from .layers import Softplus, initialise_as_sphere, linears, push
 _BLOCK = 8  # nodes along a block of the index: small enough to stay sparse, large enough to keep its table short
 
 
-class _Cells(nn.Module):
+class Cells(nn.Module):
     """Which rows of the feature table belong to the corners of which cell, of all grids at once.
 
     A cell is found in two steps: its block of 8³ cells, of which only those in use exist, and its place in there. What
@@ -32,9 +32,10 @@ class _Cells(nn.Module):
     Args:
         levels: cells along the box's side, grid by grid.
         keys: the nodes of each grid; their rows follow each other from 1 on, and row 0 stands for "no node".
+        shapes: for so many shapes side by side: their grids one shape after another, as many for each.
     """
 
-    def __init__(self, levels: Sequence[int], keys: Sequence[Tensor]) -> None:
+    def __init__(self, levels: Sequence[int], keys: Sequence[Tensor], shapes: int | None = None) -> None:
         super().__init__()
         tops, tables, rows, bases = [], [torch.zeros(_BLOCK**3, dtype=torch.int32)], [torch.zeros(1, 8)], [0]
         blocks, cells, first = 1, 1, 1  # number 0 of each stands for "none"
@@ -49,9 +50,11 @@ class _Cells(nn.Module):
         self.register_buffer("top", torch.cat(tops).to(torch.int32), persistent=False)
         self.register_buffer("table", torch.cat(tables).to(torch.int32), persistent=False)
         self.register_buffer("rows", torch.cat(rows).to(torch.int32), persistent=False)
-        self.register_buffer("base", torch.tensor(bases[:-1], dtype=torch.int32), persistent=False)
-        self.register_buffer("across", (-(-(sides + 1) // _BLOCK)).to(torch.int32), persistent=False)
-        self.register_buffer("sides", sides[:, None], persistent=False)
+        by_grid = (-1,) if shapes is None else (shapes, 1, len(levels) // shapes)
+        base, across = torch.tensor(bases[:-1], dtype=torch.int32), (-(-(sides + 1) // _BLOCK)).to(torch.int32)
+        self.register_buffer("base", base.reshape(by_grid), persistent=False)
+        self.register_buffer("across", across.reshape(by_grid), persistent=False)
+        self.register_buffer("sides", sides.reshape(*by_grid, 1), persistent=False)
         self.top: Tensor
         self.table: Tensor
         self.rows: Tensor
@@ -60,10 +63,13 @@ class _Cells(nn.Module):
         self.sides: Tensor
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3) → rows (N, L, 8) of the corners of the cells they lie in, and where in these (N, L, 3), in [0, 1]."""
-        u = ((points[:, None, :] + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
+        """(N, 3) → rows (N, L, 8) of the corners of the cells they lie in, and where in these (N, L, 3), in [0, 1].
+
+        Of several shapes (S, N, 3) → (S, N, L, 8) and (S, N, L, 3).
+        """
+        u = ((points[..., None, :] + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
         low = u.floor().minimum(self.sides - 1)
-        x, y, z = low.to(torch.int32).unbind(dim=2)
+        x, y, z = low.to(torch.int32).unbind(dim=-1)
         block = ((x >> 3) * self.across + (y >> 3)) * self.across + (z >> 3) + self.base
         place = (self.top[block] << 9) | ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
         cell = self.table[place]
@@ -148,7 +154,7 @@ class FeatureGrid(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width if i else inputs, width) for i in range(depth))
         self.last = nn.Linear(width, 1)
         self.linear = nn.Linear(inputs - 3, 1, bias=False)
-        self._held: list[_Cells] = []  # in a list, so that it is no part of the network
+        self._held: list[Cells] = []  # in a list, so that it is no part of the network
         self._initialise(radius)
 
     @classmethod
@@ -191,11 +197,11 @@ class FeatureGrid(nn.Module):
         super()._apply(fn, recurse)
         return self
 
-    def _cells(self) -> _Cells:
+    def _cells(self) -> Cells:
         if not self._held:
             with torch.inference_mode(False):  # else gradients could not pass through it later
                 keys = self.keys.cpu().split(self.config["nodes"])
-                self._held = [_Cells(self.levels, keys).to(self.keys.device)]
+                self._held = [Cells(self.levels, keys).to(self.keys.device)]
         return self._held[0]
 
     def _corners(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ import pytest
 import trimesh
 
 from sdfcore import cli, many, pools
-from sdfcore.command_many import FAILED, fit_one
+from sdfcore.command_batch import fit_one
+from sdfcore.command_many import FAILED
 from sdfcore.errors import EmptyInputError, EngineError, InputError
 
 TINY = ("--steps", 5, "--preset", "draft", "--resolution", 24, "--samples", 1000)
@@ -147,6 +148,40 @@ def test_what_makes_no_sense_is_refused_at_once(
     assert run("fit-many", folder, "-o", tmp_path / "out", *options) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_batches_do_the_same(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    box = trimesh.creation.box()
+    box.export(folder / "box.ply")
+    assert run("fit-many", folder, "-o", alone, "-r", *TINY, "-q") == FAILED
+    assert run("fit-many", folder, "-o", out, "-r", *TINY, "--batch", 3, "-q") == FAILED
+    assert "3 of 4 fitted" in capsys.readouterr().out
+    found = record(out)
+    assert found["ball.ply"]["how"].endswith("2 at once")
+    assert found["box.ply"]["how"].endswith("2 at once")
+    assert "error" in found["broken.obj"]
+    for name in ("ball.ply", "box.ply", "deep/ball.ply"):
+        one, other = trimesh.load(out / name), trimesh.load(alone / name)
+        assert one.volume == pytest.approx(other.volume, rel=1e-3)
+    assert run("fit-many", folder, "-o", tmp_path / "third", *TINY, "--batch", 2, "--seconds", 9) == 2
+
+
+def test_a_batch_whose_process_dies_is_done_one_by_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = pools.local, []
+
+    def dying(work: pools.Work, tasks: Any, workers: int) -> Any:
+        calls.append(list(tasks))
+        if len(calls) == 1:
+            return iter([(name, EngineError("dead", "")) for name in tasks])
+        return real(work, tasks, workers)
+
+    monkeypatch.setattr(pools, "local", dying)
+    assert run("fit-many", folder, "-o", tmp_path / "out", *TINY, "--batch", 2, "-q") == FAILED
+    assert calls == [["ball.ply"], ["ball.ply", "broken.obj"]]
+    assert "error" not in record(tmp_path / "out")["ball.ply"]
 
 
 def test_an_error_crosses_to_the_parent_with_its_cure(tmp_path: Path) -> None:
