@@ -14,7 +14,7 @@ import numpy as np
 from bpy.props import FloatProperty, IntProperty
 from mathutils import Matrix
 
-from ..sdfcore.errors import SdfError
+from ..sdfcore.errors import SdfError, describe, rebuild
 from ..sdfcore.protocol import Message
 from . import host, live, results, spaces
 from .operators import JobOperator, Outcome
@@ -26,8 +26,14 @@ Context = bpy.types.Context
 
 
 def _live_object(name: str, message: Message, owner: tuple[Any, dict[str, Any]], scene: Any) -> Any:
-    """A new object whose mesh is the one in ``message`` and which carries the space of ``owner``, (bytes, about)."""
-    mesh, matrix = spaces.mesh_of(name, message, scene)
+    """A new object whose mesh is the one in ``message`` and which carries the space of ``owner``, (bytes, about).
+
+    If there was no surface where it begins, it is empty: it has one as soon as its sliders are where there is.
+    """
+    if "undecoded" in message.body:
+        mesh, matrix = bpy.data.meshes.new(name), np.eye(4)
+    else:
+        mesh, matrix = spaces.mesh_of(name, message, scene)
     obj = spaces.put(name, mesh, matrix, results.collection(scene))
     spaces.keep(obj, *owner)
     return obj
@@ -77,10 +83,19 @@ def _blend_job(objects: list[Any], context: Context, preview: bool) -> Job:
             spaces.keep(home, *owner)
         for name in names:
             obj.sdf_blend.weights.add().name = name
-        return _begin(obj, BLEND, resolution, context)
+        begun = _begin(obj, BLEND, resolution, context)
+        if "undecoded" in message.body:
+            _say_empty(job.title, obj, rebuild(message.body["undecoded"]))
+        return begun
 
     job.target["put"] = put
     return job
+
+
+def _say_empty(title: str, obj: Any, error: SdfError) -> None:
+    del obj.data[live.SHOWN]
+    hint = f"{error.hint} What was learned is kept in {obj.name}: move its slider."
+    host.runtime().notice = host.Notice(title, rebuild({**describe(error), "hint": hint.strip()}), "learn")
 
 
 def _begin(obj: Any, kind: str, resolution: int, context: Context) -> Any:

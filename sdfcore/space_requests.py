@@ -18,7 +18,8 @@ import numpy as np
 
 from .channel import Control
 from .deadline import Stopwatch
-from .errors import InputError, NoSurfaceError
+from .errors import InputError, NoSurfaceError, SdfError
+from .errors import describe as error_body
 from .geometry import Array, Mesh, PointCloud
 from .protocol import Message
 from .requests import Answer, source_of
@@ -93,7 +94,8 @@ def learn(request: Message, control: Control) -> Answer:
 
     Body: ``names``; ``recipe``, ``preset``, ``steps``, ``epochs``, ``seconds``, ``code_size``, ``together``,
     ``encoder``, ``seed``, ``device``; ``preview``: seconds between two meshes of the first shape, 0 for none;
-    ``decode``: the body of a decode request, whose mesh then comes along. A stop keeps what there is.
+    ``decode``: the body of a decode request, whose mesh then comes along; if there is none, ``undecoded`` says why, for
+    what was learned is not lost by it. A stop keeps what there is.
     """
     from .spaces import Learn
 
@@ -123,8 +125,11 @@ def learn(request: Message, control: Control) -> Answer:
     report = {"stopped": control.stopped, **described(space), "history": run.history}
     arrays = {"space": _bytes(space)}
     if body.get("decode"):
-        meshed, found = _decoded(space, body["decode"], control)
-        report, arrays = {**report, **meshed}, {**arrays, **found}
+        try:
+            meshed, found = _decoded(space, body["decode"], control)
+            report, arrays = {**report, **meshed}, {**arrays, **found}
+        except SdfError as error:
+            report["undecoded"] = error_body(error)
     return report, arrays
 
 

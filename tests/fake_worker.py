@@ -104,6 +104,7 @@ class FakeWorker:
         self._held: Message | None = None
         self.slow = False
         self.undecoded: list[Message] = []
+        self.undecodable: dict[str, Any] | None = None  # why a learned space has no mesh where it was asked for
 
     def connect(self) -> FakeTransport:
         self.transports.append(FakeTransport(self.answer))
@@ -180,8 +181,11 @@ class FakeWorker:
 
     def finish(self, request: Message) -> list[Message]:
         if request.kind == "learn":
+            told = about(request.body["names"])
+            if self.undecodable is not None:
+                return [Message("done", request.job, {**told, "undecoded": self.undecodable}, {"space": SPACE})]
             meshed = box_of(dict(request.body["decode"])) if request.body.get("decode") else {}
-            return [Message("done", request.job, about(request.body["names"]), {"space": SPACE, **meshed})]
+            return [Message("done", request.job, told, {"space": SPACE, **meshed})]
         done = Message("done", request.job, {"report": REPORT, "stopped": False}, answer_arrays(request))
         return [progress(request.job, 10), done]
 

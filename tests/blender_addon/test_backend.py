@@ -91,7 +91,7 @@ def test_the_worker_starts_when_the_panel_is_first_shown(worker, monkeypatch):
     timers.held[0]()
     host.runtime().tick()
     assert host.runtime().jobs.backend is not None
-    assert worker.requests == []
+    assert [message.kind for message in worker.requests] == ["hello"]
 
 
 def test_a_worker_that_cannot_warm_up_shows_in_its_status(addon, monkeypatch, tmp_path):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import live
+from bl_ext.test.neural_sdf.blender_addon import host, live
+from bl_ext.test.neural_sdf.sdfcore.errors import NoSurfaceError, describe
 
 pytestmark = pytest.mark.blender
 
@@ -307,3 +308,17 @@ def test_a_slider_that_is_dragged_does_not_put_the_timer_off(addon, monkeypatch)
     for now[0] in (1.0, 1.01, 1.02, 1.03, 1.2, 1.6):
         addon.wake()
         assert registered == [pytest.approx(1.05)]
+
+
+def test_a_blend_without_a_surface_halfway_is_kept_and_shows_where_there_is_one(worker):
+    worker.undecodable = describe(NoSurfaceError("There is no surface.", "Choose another level.", 0.1, 0.5))
+    blend = add_blend()
+    assert live.is_live(blend)
+    assert len(blend.data.vertices) == 0
+    assert not live.is_right(blend)
+    notice = host.runtime().notice
+    assert notice is not None
+    assert blend.name in notice.error.line
+    blend.sdf_blend.factor = 0.25
+    assert bpy.ops.sdf.refresh_shape() == {"FINISHED"}
+    assert len(blend.data.vertices) == 8
