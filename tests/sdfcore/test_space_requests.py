@@ -135,11 +135,11 @@ def test_options_reach_the_learning() -> None:
 
 
 def test_what_was_learned_is_not_lost_by_a_place_without_a_surface() -> None:
-    body = {**LEARN, "decode": {"weights": {"ball": 1.0}, "resolution": 24, "level": -50.0}}
+    body = {**LEARN, "decode": {"weights": {"Ball": 1.0}, "resolution": 24, "level": -50.0}}
     report, arrays = asked("learn", body, **members("ball", "flat"))
     assert report["undecoded"]["error"] == "NoSurfaceError"
     assert "vertices" not in arrays
-    assert space_in(arrays).names == ["ball", "flat"]
+    assert space_in(arrays).names == ["Ball", "Flat"]
 
 
 def test_points_are_learned_too() -> None:
