@@ -167,7 +167,7 @@ class HalfUniform(_Drawn):
 
     Args:
         near: as many more points near the surface, apart: moved by a Gaussian of the 50th neighbour's distance.
-        wide: share of the uniform points that is drawn from a Gaussian of deviation ½ instead (HotSpot).
+        wide: share of the uniform points that is drawn from a Gaussian of this ``deviation`` instead (HotSpot).
     """
 
     def __init__(
@@ -180,9 +180,10 @@ class HalfUniform(_Drawn):
         half: float = 1.0,
         near: bool = False,
         wide: float = 0.0,
+        deviation: float = 0.5,
     ) -> None:
         self.drawing = _Drawing(evidence, seed, device)
-        self.count, self.half, self.wide = count, half, round(wide * count)
+        self.count, self.half, self.wide, self.deviation = count, half, round(wide * count), deviation
         self.sigma = tensor(evidence.neighbour_distance(50), device) if near else None
 
     def batch(self) -> Batch:
@@ -190,7 +191,7 @@ class HalfUniform(_Drawn):
         points, normals, rows = drawing.surface(count)
         space = drawing.uniform(count - self.wide, self.half)
         if self.wide:
-            space = torch.cat([space, 0.5 * drawing.gauss(self.wide, 3)])
+            space = torch.cat([space, self.deviation * drawing.gauss(self.wide, 3)])
         near = None if self.sigma is None else points + drawing.gauss(count, 3) * self.sigma[rows, None]
         return Batch(points, space, normals, near=near)
 

@@ -79,7 +79,12 @@ def test_a_recipe_describes_itself_and_has_a_size_for_every_preset(name: str) ->
             {"singularity": 3, "manifold": 7e3, "off_surface": 6e2, "eikonal": 5e1},
             {"width": 256, "depth": 5},
         ),
-        ("hotspot", {"eikonal": 3, "manifold": 500, "heat": 8}, {"width": 128, "depth": 5, "quadratic": True}),
+        # Wang et al. 2025: 500 and 8, in lengths of 0.6; of the heat's integral 4/3
+        (
+            "hotspot",
+            {"eikonal": 3, "manifold": 300, "heat": 8 * 4 / 3 * 0.6**3},
+            {"width": 128, "depth": 5, "quadratic": True},
+        ),
         ("viscoreg", {"eikonal": 5e1, "manifold": 3e3, "off_surface": 1e2}, {"width": 128, "depth": 6}),
         # Atzmon & Lipman 2020 and 2021: 8 layers of 512; Park et al. 2019: the same with dropout and a last tanh
         ("sal", {"unsigned": 1}, {"width": 512, "depth": 8, "skip": 4, "normed": True, "beta": 0}),
@@ -117,7 +122,7 @@ def test_schedules_end_where_the_published_ones_do() -> None:
     }
     assert last["digs"] == last["steik"] == {"divergence": 0}
     assert last["singular_hessian"] == {"singularity": 1e-4}
-    assert last["hotspot"] == {"heat": 1}
+    assert last["hotspot"] == {"heat": 4 / 3 * 0.6**3}
     assert last["lipschitz"] == {"hinge": 100}
     assert last["tv"] == {"variation": pytest.approx(20 / 26), "hints": 0}
 

@@ -11,6 +11,7 @@ from small_fits import Array, finish, one_thread
 from torch import Tensor
 
 from sdfcore.descent import Budget, descend
+from sdfcore.evidence import Evidence
 from sdfcore.extraction import extract_sdf
 from sdfcore.fields import Field, sphere
 from sdfcore.fitting import Fit
@@ -84,13 +85,26 @@ def test_terms_that_do_not_vanish_on_a_sphere_take_their_known_values() -> None:
     assert epsilon == 0.5
     assert value_of(viscoreg.viscous_eikonal, progress=0.0) == pytest.approx(float((0.5 * laplacian).mean()), rel=1e-6)
     warmth = torch.exp(-2 * hotspot.ABSORPTION * (r - RADIUS).abs())  # ½ (1 + 1) of it
-    assert value_of(hotspot.heat) == pytest.approx(float(warmth.mean()), rel=1e-6)
+    integral = (warmth / hotspot.density(batch().space)).mean()
+    assert value_of(hotspot.heat) == pytest.approx(float(integral), rel=1e-6)
     assert value_of(lipschitz.kantorovich_rubinstein) == pytest.approx(-float((r - RADIUS).abs().mean()), rel=1e-6)
     margin = (lipschitz.MARGIN - (r - RADIUS).abs()).clamp(min=0)
     assert value_of(lipschitz.hinge) == pytest.approx(float(margin.mean()), rel=1e-6)
     assert value_of(RECIPES["sal_l0"].objective.terms["indicator"][1]) == pytest.approx(
         float((1 - (r - RADIUS).abs()).mean()), rel=1e-6
     )
+
+
+def test_samples_of_hotspot_are_as_dense_as_it_says() -> None:
+    """So that sums over them are integrals: of 1 over a box, its volume."""
+    n = np.random.default_rng(0).normal(size=(500, 3))
+    points = (n / np.linalg.norm(n, axis=1, keepdims=True)).astype(np.float32)
+    size = RECIPES["hotspot"].sizes["fine"]
+    sampler = hotspot.RECIPE.sampler(Evidence(points, None, None), torch.nn.Identity(), size, 0, torch.device("cpu"))
+    space = torch.cat([sampler.batch().space for _ in range(10)])
+    for half in (0.5, 1.0, hotspot.HALF):
+        inside = (space.abs() <= half).all(dim=1)
+        assert float((inside / hotspot.density(space)).mean()) == pytest.approx((2 * half) ** 3, rel=0.03)
 
 
 def test_the_distance_is_the_steepest_function_that_the_transport_loss_can_have() -> None:
