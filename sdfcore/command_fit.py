@@ -196,7 +196,7 @@ class FitCommand:
             write_json(self.report, report(stages.finish()))
 
 
-def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt | None) -> bool:
+def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt | None = None) -> bool:
     """Runs the fit to its end, its deadline or ``interrupt``; says whether it was that."""
     said = False
     with interrupt or nullcontext(), screen.progress(fit.plan.steps):

@@ -18,12 +18,12 @@ from .document import BENCHMARKS, ROOT, Bar, bars_table, commit, machine, machin
 Body = dict[str, Any]
 
 READY, DRAFT, STALL, SLIDER, LARGE = 3.0, 6.0, 0.03, 0.1, 1.0
-_INSIDE = Path(__file__).with_name("inside_blender.py")
+_INSIDE = ROOT / "scripts" / "inside_blender.py"
 _LIMIT = 1200
 
 
 def measured(blender: list[str], worker: str, folder: Path) -> Body:
-    """Both runs of :mod:`.inside_blender`, with the extension built from here and installed for them alone."""
+    """Both runs of scripts/inside_blender.py, with the extension built from here and installed for them alone."""
     environment = {**os.environ, "NEURAL_SDF_PYTHON": worker, "BLENDER_USER_RESOURCES": str(folder / "user")}
     environment.pop("PYTHONPATH", None)
 

@@ -363,10 +363,9 @@ def _start_long_fit(points: Path, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_reports_and_pictures_are_paid_for_in_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_fit, "seconds_since_start", lambda: 4.0)
+def test_reports_and_pictures_are_paid_for_in_training_time() -> None:
     options: dict[str, Any] = dict.fromkeys(FitCommand.__dataclass_fields__)
-    options |= {"seconds": 100, "resolution": 128, "preset": "draft"}
+    options |= {"clock": lambda: 4.0, "seconds": 100, "resolution": 128, "preset": "draft"}
     plain = FitCommand(**options)._deadline().left()
     report = FitCommand(**options | {"report": Path("r.json")})._deadline().left()
     pictures = FitCommand(**options | {"pictures": Path("p")})._deadline().left()
