@@ -18,7 +18,8 @@ from skimage.measure import marching_cubes
 from sdfcore.extraction import default_box, extract
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box
-from sdfcore.storage import load
+from sdfcore.networks import Mended
+from sdfcore.storage import load, save
 
 from .document import BENCHMARKS, Bar, bars_table, commit, machine, machine_line, publish, table
 from .measured import environment, measure, threads_here
@@ -42,13 +43,17 @@ pathlib.Path(sys.argv[3]).write_text(json.dumps(found))
 
 
 def fit(shape: Path, model: Path, threads: int, steps: int | None) -> None:
-    """Fits the network of :data:`NETWORK` to ``shape`` and stores it as ``model``."""
+    """Fits the network of :data:`NETWORK` to ``shape`` and stores it as ``model``, without what was mended in it."""
     command = [sys.executable, "-m", "sdfcore", "fit", str(shape), "-o", str(model.with_suffix(".ply")), "--quiet"]
     command += ["--recipe", "siren", "--preset", "draft", "--save", str(model)]
     command += [] if steps is None else ["--steps", str(steps)]
     subprocess.run(command, check=True, env=environment(threads), stdout=subprocess.DEVNULL)
-    config = load(model).network.config
-    if not isinstance(config, dict) or any(config[name] != size for name, size in NETWORK.items()):
+    sdf = load(model)
+    if isinstance(sdf.network, Mended):
+        sdf.network = sdf.network.inner
+        save(sdf, model)
+    config = sdf.network.config
+    if not isinstance(config, dict) or any(config.get(name) != size for name, size in NETWORK.items()):
         raise click.ClickException(f"the recipe siren no longer fits {NETWORK} in a draft, but {config}")
 
 
