@@ -106,6 +106,8 @@ def section(body: Body) -> str:
     given = [f" --runs {settings['runs']}"] * (settings["runs"] != 3) + [f" --steps {settings['steps']}"] * bool(
         settings["steps"]
     )
+    run = {"first" if part.startswith("first ") else "clean" if part == "clean" else "rough" for part in body["parts"]}
+    given += [f" --parts {','.join(sorted(run))}"] * (len(run) < 3)
     parts = [
         "## Speed",
         f"Seconds from process start to the file written, {settings['threads']} threads, {settings['points']:,} points "
