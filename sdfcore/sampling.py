@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,33 +75,26 @@ class Sampler(Protocol):
         """Draw from here on as ``seed`` says, whatever was drawn before: so an interrupted descent can be resumed."""
 
 
-_OPTIONAL = ("normals", "directions", "distances", "feet", "near")
-
-
 def joined(batches: Sequence[Batch]) -> Batch:
     """The rows of several batches one after another; what one of them lacks, the whole lacks."""
-
-    def rows(name: str) -> Tensor | None:
-        held = [getattr(batch, name) for batch in batches]
-        return None if any(part is None for part in held) else torch.cat(held)
-
-    surface, space = rows("surface"), rows("space")
-    assert surface is not None  # every batch has these two
-    assert space is not None
-    return Batch(surface, space, *(rows(name) for name in _OPTIONAL))
+    return _together(batches, torch.cat)
 
 
 def stacked(batches: Sequence[Batch]) -> Batch:
     """Batches of several shapes side by side: each tensor (S, …); what one of them lacks, the whole lacks."""
+    return _together(batches, torch.stack)
 
-    def beside(name: str) -> Tensor | None:
+
+def _together(batches: Sequence[Batch], join: Callable[[list[Tensor]], Tensor]) -> Batch:
+    def of(name: str) -> Tensor | None:
         held = [getattr(batch, name) for batch in batches]
-        return None if any(part is None for part in held) else torch.stack(held)
+        return None if any(part is None for part in held) else join(held)
 
-    surface, space = beside("surface"), beside("space")
+    surface, space = of("surface"), of("space")
     assert surface is not None  # every batch has these two
     assert space is not None
-    return Batch(surface, space, *(beside(name) for name in _OPTIONAL))
+    others = ("normals", "directions", "distances", "feet", "near")
+    return Batch(surface, space, *(of(name) for name in others))
 
 
 class _Drawing:
