@@ -32,6 +32,12 @@ class SDFShape(bpy.types.PropertyGroup):
     """A shape of the scene's space, by its name."""
 
 
+class SDFStop(bpy.types.PropertyGroup):
+    """A shape that the way from shape to shape goes through."""
+
+    name: StringProperty(name="Stop", description="The way from shape to shape goes through this one")
+
+
 class SDFWeight(bpy.types.PropertyGroup):
     """The share of one shape, whose name this has."""
 
@@ -152,7 +158,7 @@ class SDFShapeSettings(bpy.types.PropertyGroup):
     )
     shapes: CollectionProperty(type=SDFShape, name="Shapes", description="The shapes of this scene's space")
     active_shape: IntProperty(name="Active Shape", description="The shape that is chosen in the list", default=0, min=0)
-    stops: CollectionProperty(type=SDFShape, name="Stops", description="The shapes that the way goes through, in order")
+    stops: CollectionProperty(type=SDFStop, name="Stops", description="The shapes that the way goes through, in order")
     mode: EnumProperty(
         name="Make",
         description="What becomes of the shapes on the way",
@@ -216,7 +222,7 @@ class SDFShapeSettings(bpy.types.PropertyGroup):
             self.stops.add().name = name
 
 
-_CLASSES = (SDFShape, SDFWeight, SDFBlend, SDFShapeSettings)
+_CLASSES = (SDFShape, SDFStop, SDFWeight, SDFBlend, SDFShapeSettings)
 
 
 def register() -> None:
