@@ -132,8 +132,9 @@ class SDF_OT_install_backend(bpy.types.Operator):
     def execute(self, _context: Context) -> Outcome:
         global _installation
         python, choice = Path(sys.executable), preferences.value("torch_build", "cpu")
+        wanted = packages or install.Packages(extra=(install.PEERS,) if preferences.value("with_peers", False) else ())
         try:
-            _installation = install.Installation(python, preferences.managed_environment(), choice, packages)
+            _installation = install.Installation(python, preferences.managed_environment(), choice, wanted)
         except SdfError as error:
             _said[:] = [error.message, error.hint]
             self.report({"ERROR"}, error.line)
@@ -166,7 +167,7 @@ def _watch_installation() -> bool:
     if told.error is not None:
         _said[:] = [told.error.message, told.error.hint, *_said]
     else:
-        _said[:] = ["The installation was cancelled." if told.cancelled else INSTALLED]
+        _said[:] = ["The installation was cancelled." if told.cancelled else INSTALLED, *told.missing]
     host.restart_backend()
     return False
 

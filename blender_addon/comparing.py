@@ -18,6 +18,7 @@ from . import meshes, operators, requests, results
 from .states import Job
 
 Context = bpy.types.Context
+Outcome = set[str]
 
 METHODS = (
     ("poisson", "Screened Poisson", "Kazhdan and Hoppe 2013: exact on clean, dense points; needs pymeshlab"),
@@ -107,14 +108,25 @@ class SDF_OT_compare_with(operators.JobOperator):
     bl_description = "Make a mesh of each selected object by another method, to be compared with Fit SDF"
     bl_options = {"REGISTER"}
 
-    method: EnumProperty(name="Method", items=METHODS, default="poisson")
+    method: EnumProperty(name="Method", items=METHODS, default="poisson", options={"SKIP_SAVE"})
 
     @classmethod
     def poll(cls, context: Context) -> bool:
         return bool(operators.SDF_OT_fit.poll(context))
 
+    def invoke(self, context: Context, event: Any) -> Outcome:
+        if self.properties.is_property_set("method"):
+            return super().invoke(context, event)
+        context.window_manager.popup_menu(_draw_methods, title=self.bl_label)  # as from Blender's own search
+        return {"INTERFACE"}
+
     def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
         return [lambda o=o: compare_job(o, self.method, context) for o in operators.fittable(context)]
+
+
+def _draw_methods(menu: Any, _context: Context) -> None:
+    menu.layout.operator_context = "INVOKE_DEFAULT"
+    menu.layout.operator_enum("sdf.compare_with", "method")
 
 
 def register() -> None:

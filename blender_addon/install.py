@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 #: What the worker needs besides torch; the same as in pyproject.toml.
 OTHERS = ("libigl>=2.6", "numpy>=1.26", "safetensors>=0.4.5", "scikit-image>=0.25", "scipy>=1.14", "trimesh>=4.5")
 TORCH = "torch>=2.6,<=2.13.0"
+#: What the classical methods of Compare With need; the same as the extra ``benchmark``. GPL-3.0, so nobody has to.
+PEERS = "pymeshlab>=2023.12"
 _IMPORTS = ("torch", "igl", "numpy", "safetensors.torch", "skimage", "scipy", "trimesh")
 _INDEX = "https://download.pytorch.org/whl/"
 
@@ -63,21 +65,24 @@ class Packages:
 
     Args:
         arguments: further arguments of ``pip install``, such as ``--no-index --find-links DIR``.
+        extra: what the backend works without, too: that it cannot be had is said, but is no failure.
     """
 
     torch: str = TORCH
     others: tuple[str, ...] = OTHERS
     imports: tuple[str, ...] = _IMPORTS
     arguments: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One child process; ``share`` is its part of the whole time."""
+    """One child process; ``share`` is its part of the whole time. Without what is not ``needed`` it goes on."""
 
     title: str
     command: tuple[str, ...]
     share: float
+    needed: bool = True
 
 
 def plan(python: Path, folder: Path, choice: str = "cpu", packages: Packages | None = None) -> list[Step]:
@@ -99,8 +104,10 @@ def plan(python: Path, folder: Path, choice: str = "cpu", packages: Packages | N
         Step("Installing torch", (*pip, *index, packages.torch, *packages.arguments), 0.65),
         Step("Installing the rest", (*pip, *packages.others, *packages.arguments), 0.2),
         Step("Trying it out", (inside, "-P", "-s", "-c", trial), 0.1),
+        Step("Installing what is optional", (*pip, *packages.extra, *packages.arguments), 0.05, needed=False),
     ]
-    return [step for step in steps if step.title != "Installing the rest" or packages.others]
+    empty = {"Installing the rest": not packages.others, "Installing what is optional": not packages.extra}
+    return [step for step in steps if not empty.get(step.title)]
 
 
 @dataclass
@@ -113,6 +120,7 @@ class Progress:
     finished: bool = False
     cancelled: bool = False
     error: SdfError | None = None
+    missing: list[str] = field(default_factory=list)  # what was not needed and failed: a line each
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
 
@@ -137,7 +145,8 @@ class Installation:
         self._progress = Progress(stage=self._steps[0].title)
         self._lock = threading.Lock()
         _check_place(folder)
-        _check_space(folder, 0.0 if packages else CHOICES[choice].gigabytes)
+        official = packages is None or packages.torch == TORCH
+        _check_space(folder, CHOICES[choice].gigabytes if official else 0.0)
         self._thread = threading.Thread(target=self._work, name="sdf installation", daemon=True)
         self._thread.start()
 
@@ -199,7 +208,11 @@ class Installation:
         if self._cancelled.is_set():
             return False
         if code != 0:
-            raise _failure(step, code, tail)
+            failure = _failure(step, code, tail)
+            if step.needed:
+                raise failure
+            log.warning("installation: %s", failure.line)
+            self._progress.missing.append(failure.line)
         self._progress.fraction += step.share / self._total
         return True
 

@@ -326,6 +326,7 @@ def _draw_installation(held: preferences.SDFPreferences, layout: Layout) -> None
     row = layout.row(align=True)
     row.prop(held, "torch_build")
     row.operator("sdf.install_backend", icon="IMPORT")
+    layout.prop(held, "with_peers")
 
 
 _CLASSES = (SDF_PT_fit, SDF_PT_advanced, SDF_PT_result)

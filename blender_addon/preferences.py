@@ -67,6 +67,11 @@ class SDFPreferences(bpy.types.AddonPreferences):
         description="Which build of PyTorch Install Backend fetches",
         items=[(c.name, c.title, f"Takes {c.gigabytes:g} GB of disk") for c in install.CHOICES.values()],
     )
+    with_peers: BoolProperty(
+        name="With Classical Methods",
+        description="Install pymeshlab (GPL), too: screened Poisson, APSS, RIMLS and ball pivoting for Compare With",
+        default=False,
+    )
 
     def draw(self, _context: bpy.types.Context) -> None:
         from . import panels  # panels draw what preferences hold

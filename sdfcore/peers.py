@@ -179,7 +179,10 @@ def _by_meshlab(title: str, method: str, cloud: PointCloud, settings: dict[str, 
     try:
         import pymeshlab
     except ImportError as error:
-        hint = "Install it beside sdfcore: pip install pymeshlab (the extra sdfcore[benchmark] has it)."
+        hint = (
+            "Install it beside sdfcore: pip install pymeshlab (the extra sdfcore[benchmark] has it); "
+            "in Blender's preferences tick With Classical Methods, then Install Backend again."
+        )
         raise InputError(f"{title} needs pymeshlab, which is not installed.", hint) from error
     normals = _normals(cloud, title)
     centre = cloud.points.mean(axis=0, dtype=np.float64)  # its coordinates are float32 inside

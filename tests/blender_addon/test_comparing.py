@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -62,3 +63,18 @@ def test_points_without_faces_cannot_be_remeshed_by_blender(worker):
     with pytest.raises(RuntimeError, match="needs faces"):
         bpy.ops.sdf.compare_with(method="voxel")
     assert not worker.bodies("compare_with")
+
+
+def test_without_a_method_the_search_asks_for_one(addon):
+    """From Blender's search nothing is chosen yet, and the last method is not to be taken unasked."""
+    shown = []
+    manager = SimpleNamespace(popup_menu=lambda draw, title: shown.append((draw, title)))
+    unnamed = SimpleNamespace(properties=SimpleNamespace(is_property_set=lambda _name: False), bl_label="Compare With")
+    invoke = comparing.SDF_OT_compare_with.invoke
+    assert invoke(unnamed, SimpleNamespace(window_manager=manager), None) == {"INTERFACE"}
+    drawn = []
+    layout = SimpleNamespace(operator_enum=lambda *words: drawn.append(words), operator_context="")
+    shown[0][0](SimpleNamespace(layout=layout), None)
+    assert drawn == [("sdf.compare_with", "method")]
+    assert layout.operator_context == "INVOKE_DEFAULT", "else the window would wait for the worker"
+    assert bpy.ops.sdf.compare_with.get_rna_type().properties["method"].is_skip_save

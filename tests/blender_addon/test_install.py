@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -181,3 +182,18 @@ def test_torch_comes_from_the_index_that_was_chosen(tmp_path: Path) -> None:
 def test_the_requirements_are_those_of_the_package() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {install.TORCH, *install.OTHERS} <= set(wanted)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert install.PEERS in extras["benchmark"]
+
+
+def test_what_is_optional_may_be_missing(tmp_path: Path, shelf: Path) -> None:
+    wanted = dataclasses.replace(packages(shelf), extra=("no-such-extra",))
+    done = install.Installation(Path(sys.executable), tmp_path / "env", "cpu", wanted).wait(60)
+    assert done.error is None
+    assert done.fraction == 1.0
+    (line,) = done.missing
+    assert "no-such-extra" in line
+    assert interpreter.find_python("", tmp_path / "env", {}).is_file()
+    steps = install.plan(Path("/py"), tmp_path / "env", "cpu", install.Packages(extra=(install.PEERS,)))
+    assert [step.needed for step in steps] == [True] * 4 + [False]
+    assert install.PEERS in steps[-1].command

@@ -147,7 +147,9 @@ def test_sizes_are_those_of_the_shape_as_shown_not_of_its_turned_box(addon):
 
 def test_preferences_page_draws(addon):
     held = SimpleNamespace(
-        **dict.fromkeys(("backend_python", "worker_command", "device", "threads", "warm", "torch_build"), "")
+        **dict.fromkeys(
+            ("backend_python", "worker_command", "device", "threads", "warm", "torch_build", "with_peers"), ""
+        )
     )
     recorder = Recorder()
     panels.draw_preferences(held, recorder)
