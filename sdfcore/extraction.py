@@ -15,7 +15,7 @@ from .errors import InputError, NoSurfaceError
 from .fields import Field, NeuralSDF
 from .geometry import Box, Mesh
 from .lattice import Array, Grid, Progress
-from .levelset import Search, find
+from .levelset import Finder, Search
 from .marching import NEAREST, Marched, march
 from .parts import drop_parts
 
@@ -30,7 +30,7 @@ def extract(
     level: float = 0.0,
     refine: int = 0,
     cap: bool = True,
-    search: Search | None = None,
+    search: Finder | None = None,
     chunk: int = 16384,
     device: torch.device | str | None = None,
     on_progress: Progress | None = None,
@@ -61,7 +61,7 @@ def extract(
     grid = Grid.over(box, resolution, cap)
     meter = _Meter(on_progress)
     sampler = _Sampler(field, level, chunk, _device(field, device), meter.again)
-    cells, corners = find(grid, sampler.values, search or Search(), meter.span(0.0, 0.8))
+    cells, corners = (search or Search()).find(grid, sampler.values, meter.span(0.0, 0.8))
     if not ((corners < 0).any(axis=0) & (np.isfinite(corners) & (corners >= 0)).any(axis=0)).any():  # at most cap
         raise _no_surface(level, sampler)
     marched = march(cells, corners, grid.nodes)
@@ -82,7 +82,7 @@ def extract_sdf(
     box: Box | None = None,
     refine: int = 1,
     cap: bool = True,
-    search: Search | None = None,
+    search: Finder | None = None,
     on_progress: Progress | None = None,
 ) -> Mesh:
     """A level set of a fitted shape, in world coordinates.

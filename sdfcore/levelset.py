@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -21,6 +22,14 @@ _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
 ]
 
 
+class Finder(Protocol):
+    """A way to find the cells that a level set crosses."""
+
+    def find(self, grid: Grid, evaluate: Evaluate, progress: Progress) -> tuple[Array, Array]:
+        """The crossed cells (3, N), and the values at their corners, (8, N). N may be 0."""
+        ...
+
+
 @dataclass(frozen=True)
 class Search:
     """How a field is searched for its level set.
@@ -36,6 +45,10 @@ class Search:
 
     lipschitz: float | None = None
     safety: float = 1.5
+
+    def find(self, grid: Grid, evaluate: Evaluate, progress: Progress) -> tuple[Array, Array]:
+        """The crossed cells (3, N), and the values at their corners, (8, N). N may be 0."""
+        return find(grid, evaluate, self, progress)
 
     def slopes(self, corners: Array, side: float) -> Array:
         """(N,) the steepest slope seen in cubes of this ``side`` with the values ``corners`` (8, N)."""

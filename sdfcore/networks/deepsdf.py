@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import ReLU, linears
+from .layers import ELU, Activation, ReLU, linears
 
 
 class DeepSDF(nn.Module):
@@ -23,6 +23,7 @@ class DeepSDF(nn.Module):
         norms: the hidden layers whose sums are normalised (Ba et al. 2016) before the ReLU.
         squashes: how many hyperbolic tangents the value goes through.
         slope: of the ReLU below zero (a leaky one is what IM-NET is made of).
+        elu: exponential linear units in the place of ReLU (Sharp and Jacobson's networks).
     Raises:
         ValueError: a layer is named that is none.
     """
@@ -36,6 +37,7 @@ class DeepSDF(nn.Module):
         norms: Sequence[int] = (),
         squashes: int = 1,
         slope: float = 0.0,
+        elu: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -43,7 +45,9 @@ class DeepSDF(nn.Module):
         }  # fmt: skip
         if slope:
             self.config["slope"] = slope
-        self.activation = ReLU(slope)
+        if elu:
+            self.config["elu"] = True
+        self.activation: Activation = ELU() if elu else ReLU(slope)
         depth = len(widths)
         if depth < 1 or not set(again) <= set(range(1, depth + 1)) or not set(norms) <= set(range(depth)):
             raise ValueError(f"{depth} hidden layers have none of the layers {list(again)} and {list(norms)}")

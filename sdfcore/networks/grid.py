@@ -63,11 +63,11 @@ class Cells(nn.Module):
         self.sides: Tensor
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3) → rows (N, L, 8) of the corners of the cells they lie in, and where in these (N, L, 3), in [0, 1].
+        """(N, 1, 3) → rows (N, L, 8) of the corners of the cells they lie in, and where in these (N, L, 3), in [0, 1].
 
-        Of several shapes (S, N, 3) → (S, N, L, 8) and (S, N, L, 3).
+        Other points in every grid are (N, L, 3). Of several shapes (S, N, 1, 3) → (S, N, L, 8) and (S, N, L, 3).
         """
-        u = ((points[..., None, :] + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
+        u = ((points + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
         low = u.floor().minimum(self.sides - 1)
         x, y, z = low.to(torch.int32).unbind(dim=-1)
         block = ((x >> 3) * self.across + (y >> 3)) * self.across + (z >> 3) + self.base
@@ -206,8 +206,14 @@ class FeatureGrid(nn.Module):
 
     def _corners(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (N, L, 8) of the corners round each point, and the weights (N, L, 3, 2) of their two sides by axis."""
-        rows, part = self._cells()(points)
+        rows, part = self._cells()(points[:, None] if points.dim() == 2 else points)
         return rows, torch.stack([1 - part, part], dim=-1)
+
+    def sampled(self, points: Tensor) -> Tensor:
+        """Features (N, L, C) at points (N, L, 3), others in every grid."""
+        rows, sides = self._corners(points)
+        (features,) = gathered(self.features, rows, trilinear(sides, self._half_cells(points)), empty=0)
+        return features.unflatten(1, (-1, self.channels))
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""

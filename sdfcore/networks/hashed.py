@@ -70,10 +70,14 @@ class HashGrid(nn.Module):
         return (a ^ b ^ c) & (rows - 1)
 
     def _corners(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (N, L, 8) of the corners round each point, and the weights (N, L, 3, 2) of their two sides by axis."""
+        """Rows (N, L, 8) of the corners round each point, and the weights (N, L, 3, 2) of their two sides by axis.
+
+        ``points`` are (N, 3), or (N, L, 3): others in every grid.
+        """
         rows, sides, first = [], [], 0
         for level, cells in enumerate(self.cells):
-            u = ((points + 1) * (cells / 2)).clamp(0, cells)
+            own = points if points.dim() == 2 else points[:, level]
+            u = ((own + 1) * (cells / 2)).clamp(0, cells)
             low = u.floor().clamp(max=cells - 1)
             rows.append(first + self._row(level, low.long()[:, None, :] + self.corners))
             sides.append(torch.stack([1 - (u - low), u - low], dim=-1))
@@ -89,6 +93,12 @@ class HashGrid(nn.Module):
             h = self.activation(layer(h))
         value: Tensor = self.last(h)[:, 0]
         return value
+
+    def sampled(self, points: Tensor) -> Tensor:
+        """Features (N, L, C) at points (N, L, 3), others in every grid."""
+        rows, sides = self._corners(points)
+        (features,) = gathered(self.features, rows, trilinear(sides, self._half_cells(points)))
+        return features.unflatten(1, (-1, self.channels))
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""

@@ -57,6 +57,19 @@ class ReLU(nn.Module):
         return torch.zeros_like(z)
 
 
+class ELU(nn.Module):
+    """z above zero, exp(z) - 1 below (Clevert et al. 2016): smooth to the first derivative."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.elu(z)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return z.clamp(max=0).exp()
+
+    def second(self, z: Tensor) -> Tensor:
+        return torch.where(z > 0, 0.0, z.clamp(max=0).exp()).to(z.dtype)
+
+
 class Tanh(nn.Module):
     """tanh(z) + leak · z. Source: Atzmon & Lipman 2020 (SAL), sec. 3: φ(a) = tanh(a) + γ a."""
 

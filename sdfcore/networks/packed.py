@@ -63,7 +63,7 @@ class PackedGrids(nn.Module):
     def _features(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """(S, N, F) features and their derivatives (K, S, N, F) along ``directions`` (K, S, N, 3)."""
         cells = self._cells()
-        rows, part = cells(points)
+        rows, part = cells(points[..., None, :])
         shape = points.shape[:2]
         flat = part.flatten(0, 1)
         half = (cells.sides[..., 0] / 2).expand(*shape, self.levels).flatten(0, 1)

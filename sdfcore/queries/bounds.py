@@ -1,0 +1,142 @@
+"""Bounds: what a field can be in a region, for certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import UnsupportedLayerError
+from ..fields import NeuralSDF
+from ..networks.lipschitz import Contraction, Lipschitz
+from . import rules
+from .affine import Arithmetic, Form, unit_of
+
+_CHUNK = 4096  # regions at once: their forms stay within a processor's caches
+_ROUNDED = 1e-5  # of a slope that is 1 by construction: what float32 makes of the construction
+
+
+class Bound(Protocol):
+    """Least and most of a field over regions, never less than they are; all that a query needs to know of a field."""
+
+    def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        """Least (B,) and most (B,) for all points ``centre`` (B, 3) + Σₖ sₖ ``spans`` (B, K, 3), -1 ≤ sₖ ≤ 1."""
+        ...
+
+
+def over_boxes(bound: Bound, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Least (B,) and most (B,) in the boxes from ``lower`` (B, 3) to ``upper`` (B, 3)."""
+    return bound((lower + upper) / 2, torch.diag_embed((upper - lower) / 2))
+
+
+@dataclass(frozen=True)
+class RangeBound:
+    """Of a network, by affine arithmetic.
+
+    Args:
+        network: (N, 3) → (N,), of a kind that has a rule, in evaluation mode.
+        arithmetic: how much it remembers of what depends on what.
+    Raises:
+        UnsupportedLayerError: when asked of a network without a rule.
+    """
+
+    network: nn.Module
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+
+    def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self._of(*part) for part in zip(centre.split(_CHUNK), spans.split(_CHUNK), strict=True)]
+        if not found:
+            return centre.new_zeros(0), centre.new_zeros(0)
+        least, most = zip(*found, strict=True)
+        return torch.cat(least), torch.cat(most)
+
+    def _of(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            points = Form.of_spans(centre, spans)
+            if self.arithmetic.kind == "interval":
+                points = points.forgotten()
+            low, high = rules.values(self.network, points, self.arithmetic).bounds()
+        return low[:, 0], high[:, 0]
+
+
+@dataclass(frozen=True)
+class LipschitzBound:
+    """Of a network whose slope is nowhere above 1: its value in the middle, and what it can change by from there."""
+
+    network: Lipschitz
+
+    def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            value, error = _evaluated(self.network, centre)
+        reach = spans.norm(dim=2).sum(dim=1) if spans.shape[1] != 3 else _farthest(spans)
+        reach = (1 + _ROUNDED) * (reach + 8 * unit_of(centre.dtype) * centre.norm(dim=1)) + error
+        return value - reach, value + reach
+
+
+def _evaluated(network: Lipschitz, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (N,) and the most that rounding has changed them by, (N,): no layer makes an error before it longer.
+
+    Of each layer the error of its own sums (Higham 2002, sec. 3.5) as a vector, by its length.
+    """
+    part = (network.width + 8) * unit_of(points.dtype)
+    h = functional.pad(points, (0, network.width - 3))
+    error = points.new_zeros(len(points))
+    for layer in (cast(Contraction, each) for each in network.layers):
+        wide, bent = layer.weight.abs(), layer.activation(h @ layer.weight + layer.bias).abs() * layer.scale()
+        sums = (h.abs() @ wide + layer.bias.abs()) * layer.scale()
+        error = error + part * (h.abs() + (sums + bent) @ wide.T).norm(dim=1)
+        h = layer(h)
+    last = h.norm(dim=1) + network.last.bias.abs()
+    return h @ network._unit() + network.last.bias, (error + part * last) * (1 + part)
+
+
+def _farthest(spans: Tensor) -> Tensor:
+    """(B,) of the corners ± a ± b ± c the farthest from the middle."""
+    a, b, c = spans.unbind(dim=1)
+    corners = torch.stack([a + b + c, a + b - c, a - b + c, a - b - c])
+    return corners.norm(dim=2).amax(dim=0)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The best that several bounds of one field know."""
+
+    bounds: tuple[Bound, ...]
+
+    def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        least, most = zip(*(bound(centre, spans) for bound in self.bounds), strict=True)
+        return torch.stack(least).amax(dim=0), torch.stack(most).amin(dim=0)
+
+
+@dataclass(frozen=True)
+class WorldBound:
+    """Of a fitted shape in world units, by a bound of its network in the unit box."""
+
+    sdf: NeuralSDF
+    unit: Bound
+
+    def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.sdf.frame.scale
+        middle = torch.as_tensor(self.sdf.frame.centre.copy(), dtype=torch.float64, device=centre.device)
+        inner = ((centre.double() - middle) / scale).to(torch.float32)  # as the shape itself does; rounding is counted
+        low, high = self.unit(inner, (spans.double() / scale).to(torch.float32))
+        return low.to(centre.dtype) * scale, high.to(centre.dtype) * scale
+
+
+def bound_of(of: NeuralSDF | nn.Module, arithmetic: Arithmetic | None = None) -> Bound:
+    """The best bound there is of a fitted shape, in world units, or of a network, in the unit box.
+
+    Raises:
+        UnsupportedLayerError: it has a layer without a rule.
+    """
+    if isinstance(of, NeuralSDF):
+        return WorldBound(of, bound_of(of.network, arithmetic))
+    if not isinstance(of, nn.Module):
+        raise UnsupportedLayerError(
+            f"There is no bound of a {type(of).__name__}.", "Ask of a fitted shape, or of a network of this package."
+        )
+    ranged = RangeBound(of, arithmetic or Arithmetic())
+    return BestOf((ranged, LipschitzBound(of))) if isinstance(of, Lipschitz) else ranged

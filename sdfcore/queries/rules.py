@@ -1,0 +1,183 @@
+"""How each network is evaluated on forms: one rule a kind, in the order of its own ``forward``. No rule, no bound."""
+
+from __future__ import annotations
+
+import math
+from functools import singledispatch
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnsupportedLayerError
+from ..networks.deepsdf import DeepSDF
+from ..networks.fourier import FourierMLP
+from ..networks.grid import FeatureGrid
+from ..networks.hashed import HashGrid
+from ..networks.layers import Octaves, linears
+from ..networks.lipschitz import Contraction, Lipschitz
+from ..networks.mended import Mended
+from ..networks.mlp import MLP
+from ..networks.siren import Siren
+from ..networks.sphere_siren import Quadratic, SphereSiren
+from ..networks.turned import Turned
+from . import features
+from .affine import Arithmetic, Form, joined
+from .curves import SineCurve, TanhCurve, curve_of
+
+_WAVE = SineCurve(1.0)
+
+
+@singledispatch
+def values(network: nn.Module, points: Form, arithmetic: Arithmetic) -> Form:
+    """The form (B, 1) of a network's value for ``points`` (B, 3).
+
+    Raises:
+        UnsupportedLayerError: there is no rule for this kind of network, or for a layer of it.
+    """
+    raise UnsupportedLayerError(
+        f"There is no rule for the range of {type(network).__name__}.",
+        "Fit with another recipe, or decode one shape of the space, to ask for bounds.",
+    )
+
+
+def encoded(encoding: Octaves, points: Form, arithmetic: Arithmetic) -> Form:
+    """[x, sin(π 2ᵏ x), cos(π 2ᵏ x)]."""
+    if not encoding.count:
+        return points
+    weight = torch.kron(torch.eye(3).to(encoding.frequencies), encoding.frequencies[:, None])
+    return joined(points, *_waves(points.linear(weight), arithmetic))
+
+
+def _waves(angles: Form, arithmetic: Arithmetic) -> tuple[Form, Form]:
+    """Sine and cosine; which of them is bent by what is told apart by the order they are made in."""
+    both = joined(angles, angles.shifted(math.pi / 2)).through(_WAVE, arithmetic)
+    count = angles.base.shape[1]
+    return both.picked(slice(0, count)), both.picked(slice(count, None))
+
+
+def _layers(h: Form, layers: list[nn.Linear], activation: nn.Module, arithmetic: Arithmetic) -> Form:
+    for layer in layers:
+        h = h.linear(layer.weight, layer.bias).through(curve_of(activation), arithmetic).cut(arithmetic)
+    return h
+
+
+def _read_out(last: nn.Linear, h: Form) -> Form:
+    return h.linear(last.weight, last.bias)
+
+
+@values.register
+def _(network: MLP, points: Form, arithmetic: Arithmetic) -> Form:
+    h = x = encoded(network.encoding, points, arithmetic).cut(arithmetic)
+    curve = curve_of(cast(nn.Module, network.activation))
+    for i, layer in enumerate(linears(network.layers)):
+        if i and i == network.skip:
+            h = _again(h, x, arithmetic).scaled(1 / math.sqrt(2))
+        h = h.linear(layer.weight, layer.bias).through(curve, arithmetic).cut(arithmetic)
+    value = _read_out(network.last, h)
+    return value if network.final is None else value.through(curve_of(network.final), arithmetic)
+
+
+def _again(h: Form, x: Form, arithmetic: Arithmetic) -> Form:
+    """``h`` and once more the input. After a cut only the point's own symbols still mean the same in both."""
+    if arithmetic.kind == "truncate" and x.symbols > x.inputs:
+        made = x.coef[x.inputs :].abs().sum(dim=0)
+        x = Form(x.base, x.coef[: x.inputs], x.err, x.inputs).widened(made)
+    return joined(h, x)
+
+
+@values.register
+def _(network: Siren, points: Form, arithmetic: Arithmetic) -> Form:
+    return _read_out(network.last, _layers(points, linears(network.layers), network.activation, arithmetic))
+
+
+@values.register
+def _(network: FourierMLP, points: Form, arithmetic: Arithmetic) -> Form:
+    angles = points.linear((2 * math.pi * network.frequencies).T, slack=4)
+    h = joined(*_waves(angles, arithmetic)).cut(arithmetic)
+    return _read_out(network.last, _layers(h, linears(network.layers), network.activation, arithmetic))
+
+
+@values.register
+def _(network: SphereSiren, points: Form, arithmetic: Arithmetic) -> Form:
+    h, curve = points, curve_of(network.activation)
+    for layer in network.layers:
+        z = _quadratic(layer, h, arithmetic) if isinstance(layer, Quadratic) else _read_out(cast(nn.Linear, layer), h)
+        h = z.through(curve, arithmetic).cut(arithmetic)
+    root = _read_out(network.last, h).through(curve_of(network.root), arithmetic)
+    return root.shifted(-network.radius).scaled(network.scaling)
+
+
+def _quadratic(layer: Quadratic, x: Form, arithmetic: Arithmetic) -> Form:
+    product = _read_out(layer.linear, x).times(_read_out(layer.gate, x), _WITHOUT)
+    return product.plus(_read_out(layer.square, x.times(x, _WITHOUT)))
+
+
+_WITHOUT = Arithmetic("fixed")  # products keep their error to themselves: two sums of them would mean the same symbols
+
+
+@values.register
+def _(network: Lipschitz, points: Form, arithmetic: Arithmetic) -> Form:
+    pad = points.base.new_zeros(len(points.base), network.width - 3)
+    h = joined(points, Form.between(pad, pad))
+    for layer in network.layers:
+        h = _contracted(cast(Contraction, layer), h, arithmetic).cut(arithmetic)
+    return h.linear(network._unit()[None], network.last.bias, slack=network.width)
+
+
+def _contracted(layer: Contraction, x: Form, arithmetic: Arithmetic) -> Form:
+    bent = x.linear(layer.weight.T, layer.bias).through(curve_of(layer.activation), arithmetic)
+    return x.plus(bent.scaled(layer.scale()).linear(layer.weight), sign=-1.0)
+
+
+@values.register
+def _(network: DeepSDF, points: Form, arithmetic: Arithmetic) -> Form:
+    if len(network.norms):
+        raise UnsupportedLayerError(
+            "There is no rule for the range of a layer normalisation.", "Fit the shape anew to ask for bounds."
+        )
+    h = points
+    for i, layer in enumerate(linears(network.layers)):
+        h = _read_out(layer, _again(h, points, arithmetic) if i in network.again else h)
+        if i + 1 < len(network.layers):
+            h = h.through(curve_of(cast(nn.Module, network.activation)), arithmetic).cut(arithmetic)
+    for _ in range(network.squashes):
+        h = h.through(TanhCurve(), arithmetic)
+    return h
+
+
+@values.register
+def _(network: Turned, points: Form, arithmetic: Arithmetic) -> Form:
+    return values(network.inner, points.linear(network.rotation), arithmetic)
+
+
+@values.register
+def _(network: Mended, points: Form, arithmetic: Arithmetic) -> Form:
+    form, (low, high) = values(network.inner, points, arithmetic), points.bounds()
+    for centre, radius, height in zip(network.centres, network.radii, network.heights, strict=True):
+        form = form.plus(Form.between(*_bump(low - centre, high - centre, radius, height)))
+    return form
+
+
+def _bump(low: Tensor, high: Tensor, radius: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and most (B, 1) of a bump over boxes from ``low`` to ``high`` (B, 3), seen from its centre."""
+    far = torch.maximum(low.abs(), high.abs()).square().sum(dim=1, keepdim=True)
+    near = torch.where((low <= 0) & (high >= 0), 0.0, torch.minimum(low.abs(), high.abs()))
+    ends = torch.stack([far, near.square().sum(dim=1, keepdim=True)])
+    along = (4 / 3 * (1 - ends / radius**2)).clamp(0, 1)
+    shifts = height * along.square() * (3 - 2 * along)
+    rounding = height.abs() * torch.finfo(low.dtype).eps * (64 + 16 / radius)  # of a place, as a share of the radius
+    return shifts.amin(dim=0) - rounding, shifts.amax(dim=0) + rounding
+
+
+@values.register
+def _(network: FeatureGrid, points: Form, arithmetic: Arithmetic) -> Form:
+    found = features.of_grid(network, points)
+    h = _layers(joined(points, found), linears(network.layers), network.activation, arithmetic)
+    return _read_out(network.last, h).plus(found.linear(network.linear.weight))
+
+
+@values.register
+def _(network: HashGrid, points: Form, arithmetic: Arithmetic) -> Form:
+    h = joined(points, features.of_hash(network, points))
+    return _read_out(network.last, _layers(h, linears(network.layers), network.activation, arithmetic))

@@ -1,0 +1,200 @@
+"""Bounds hold: 10⁶ points in 10³ regions, for every layer and every kind of network, random and fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sdfcore.errors import UnsupportedLayerError
+from sdfcore.networks import (
+    MLP,
+    CodedMLP,
+    DeepSDF,
+    DeepSDFDecoder,
+    FeatureGrid,
+    FourierMLP,
+    HashGrid,
+    Lipschitz,
+    Mended,
+    Siren,
+    SphereSiren,
+    Turned,
+)
+from sdfcore.networks.layers import ELU, ReLU, SignedRoot, Sine, Softplus, Tanh
+from sdfcore.queries import affine
+from sdfcore.queries.affine import Arithmetic, Form
+from sdfcore.queries.bounds import Bound, bound_of, over_boxes
+from sdfcore.queries.curves import curve_of
+
+REGIONS, EACH = 1000, 1000
+ARITHMETICS = [Arithmetic("interval"), Arithmetic("fixed"), Arithmetic("truncate", 12), Arithmetic("append")]
+
+
+def boxes(count: int = REGIONS, seed: int = 0, most: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Boxes of all sizes, from points to half the unit box; a few reach out of it."""
+    draw = torch.Generator().manual_seed(seed)
+    half = 10 ** (-4 * torch.rand(count, 3, generator=draw)) * most
+    half[: count // 50] = 0
+    centre = torch.rand(count, 3, generator=draw) * 2.1 - 1.05
+    return centre - half, centre + half
+
+
+def points_in(lower: Tensor, upper: Tensor, each: int, seed: int = 1) -> Tensor:
+    """(B, each, 3): corners, borders and the inside."""
+    share = torch.rand(len(lower), each, 3, generator=torch.Generator().manual_seed(seed))
+    share[:, : each // 2] = (share[:, : each // 2] * 1.5 - 0.25).clamp(0, 1)
+    at = lower[:, None] + share * (upper - lower)[:, None]
+    return at.clamp(lower[:, None], upper[:, None])
+
+
+def outside(bound: Bound, of: Callable[[Tensor], Tensor], each: int = EACH, count: int = REGIONS) -> int:
+    """How many of ``count`` times ``each`` values are not in the bound of their box."""
+    lower, upper = boxes(count)
+    low, high = over_boxes(bound, lower, upper)
+    assert torch.isfinite(low).all()
+    assert torch.isfinite(high).all()
+    missed = 0
+    with torch.no_grad():
+        for first in range(0, count, 100):
+            part = slice(first, first + 100)
+            at = points_in(lower[part], upper[part], each)
+            values = of(at.reshape(-1, 3)).reshape(-1, each)
+            missed += int(((values < low[part, None]) | (values > high[part, None])).sum())
+    return missed
+
+
+def roughened(network: nn.Module, by: float = 0.3, seed: int = 0) -> nn.Module:
+    """With weights as no initialisation leaves them."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in (v for name, v in network.named_parameters() if "features" not in name):
+            value += by * value.abs().mean() * torch.randn(value.shape, generator=draw)
+    return network.eval()
+
+
+def grid() -> FeatureGrid:
+    surface = np.random.default_rng(0).normal(size=(4000, 3))
+    surface = 0.6 * surface / np.linalg.norm(surface, axis=1, keepdims=True)
+    network = FeatureGrid.around(surface, [4, 8, 16, 32, 64], dense=8, channels=2, width=16)
+    with torch.no_grad():
+        network.features[1:] = 0.1 * torch.randn(network.features[1:].shape, generator=torch.Generator().manual_seed(3))
+    return network
+
+
+def hashed() -> HashGrid:
+    network = HashGrid(levels=5, coarsest=4, finest=64, log_rows=10, width=16)
+    with torch.no_grad():
+        network.features.normal_(0, 0.1)
+    return network
+
+
+def mended() -> Mended:
+    network = Mended(MLP(16, 2, 0))
+    for centre, radius, height in (((0.1, 0.2, 0.3), 0.2, 0.5), ((-0.5, 0, 0), 0.05, -0.3), ((0.6, 0.6, 0), 0.01, 0.1)):
+        network = network.with_bump(torch.tensor(centre), radius, height)
+    return network
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "softplus": lambda: MLP(32, 4, 2),
+    "relu, skip, encoded": lambda: MLP(48, 3, 2, beta=0, octaves=3, leak=0.1),
+    "weight norm": lambda: MLP(32, 3, 0, normed=True),
+    "siren 30": lambda: Siren(32, 3, 30.0),
+    "siren 5": lambda: Siren(32, 4, 5.0),
+    "sphere siren": lambda: SphereSiren(32, 3),
+    "quadratic": lambda: SphereSiren(16, 3, quadratic=True),
+    "fourier": lambda: FourierMLP(32, 3, 16, 2.0),
+    "lipschitz": lambda: Lipschitz(32, 5),
+    "lipschitz, deep": lambda: Lipschitz(64, 20),
+    "deepsdf": lambda: DeepSDF([32, 32, 32], again=[2], squashes=2),
+    "leaky": lambda: DeepSDF([32, 32], slope=0.02, squashes=0),
+    "elu": lambda: DeepSDF([32, 32, 32], squashes=0, elu=True),
+    "grid": grid,
+    "hash": hashed,
+    "mended": mended,
+    "turned": lambda: Turned(MLP(32, 3, 0), torch.linalg.qr(torch.randn(3, 3))[0]),
+    "decoded": lambda: CodedMLP(8, 32, 4, 2).at(torch.randn(8)),
+    "decoded deepsdf": lambda: DeepSDFDecoder(8, [32, 32], again=[1], coded=[1]).at(torch.randn(8)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_value_of_a_network_is_outside_its_bound(name: str) -> None:
+    torch.manual_seed(5)
+    network = roughened(NETWORKS[name]())
+    assert outside(bound_of(network), network) == 0
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=lambda a: a.kind)
+@pytest.mark.parametrize("name", ["softplus", "relu, skip, encoded", "siren 5", "quadratic", "lipschitz", "grid"])
+def test_every_arithmetic_holds(name: str, arithmetic: Arithmetic) -> None:
+    torch.manual_seed(6)
+    network = roughened(NETWORKS[name]())
+    assert outside(bound_of(network, arithmetic), network, each=200, count=500) == 0
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=lambda a: a.kind)
+@pytest.mark.parametrize(
+    "layer",
+    [Softplus(1.0), Softplus(100.0), ReLU(), ReLU(0.2), ELU(), Tanh(), Tanh(0.3), Sine(1.0), Sine(30.0), SignedRoot()],
+    ids=repr,
+)
+def test_no_value_of_a_curve_is_outside_with_errors_coming_in(layer: nn.Module, arithmetic: Arithmetic) -> None:
+    draw = torch.Generator().manual_seed(7)
+    width = 10 ** (3 * torch.rand(REGIONS, 4, generator=draw) - 2)
+    base = 2 * torch.randn(REGIONS, 4, generator=draw)
+    coef = torch.randn(3, REGIONS, 4, generator=draw) * width / 3
+    err = torch.rand(REGIONS, 4, generator=draw) * width
+    low, high = Form(base, coef, err, 3).through(curve_of(layer), arithmetic).bounds()
+    symbols = torch.rand(3, REGIONS, EACH, generator=draw) * 2 - 1
+    for channel in range(4):
+        moved = torch.einsum("kb,kbn->bn", coef[:, :, channel], symbols)
+        stray = (torch.rand(REGIONS, EACH, generator=draw) * 2 - 1) * err[:, channel, None]
+        values = layer(base[:, channel, None] + moved + stray)
+        assert ((values >= low[:, channel, None]) & (values <= high[:, channel, None])).all()
+
+
+def test_errors_pass_a_falling_line_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With α in the place of |α|, as published code has it for sines, bounds of a SIREN do not hold."""
+    torch.manual_seed(8)
+    network = roughened(Siren(32, 3, 30.0))
+    assert outside(bound_of(network), network, each=200) == 0
+    monkeypatch.setattr(affine, "_slanted", lambda alpha, err: alpha * err)
+    assert outside(bound_of(network), network, each=200) > 0
+
+
+def test_an_arithmetic_that_remembers_more_is_tighter() -> None:
+    torch.manual_seed(9)
+    network = roughened(MLP(32, 4, 2), 0.1)
+    lower, upper = boxes(200, most=0.05)
+    widths = []
+    for arithmetic in ARITHMETICS:
+        low, high = over_boxes(bound_of(network, arithmetic), lower, upper)
+        widths.append(float((high - low).mean()))
+    interval, fixed, truncated, appended = widths
+    assert appended <= truncated <= fixed < interval / 3
+
+
+def test_a_bound_of_a_point_is_its_value() -> None:
+    torch.manual_seed(10)
+    at = torch.rand(500, 3) * 2 - 1
+    for name, make in NETWORKS.items():
+        network = roughened(make())
+        low, high = over_boxes(bound_of(network), at, at)
+        with torch.no_grad():
+            value = network(at)
+        assert ((low <= value) & (value <= high)).all(), name
+        assert float((high - low).max()) < 3e-3 * float(value.abs().max() + 1), name
+
+
+def test_networks_without_a_rule_are_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="Linear"):
+        over_boxes(bound_of(nn.Linear(3, 1)), *boxes(2))
+    with pytest.raises(UnsupportedLayerError, match="normalisation"):
+        over_boxes(bound_of(DeepSDF([8, 8], norms=[0])), *boxes(2))
+    with pytest.raises(UnsupportedLayerError, match="function"):
+        bound_of(lambda x: x)  # type: ignore[arg-type]

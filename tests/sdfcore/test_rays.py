@@ -1,0 +1,115 @@
+"""Rays meet what they ought to meet, and nothing is passed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sdfcore.fields import sphere
+from sdfcore.networks import MLP
+from sdfcore.queries.bounds import bound_of
+from sdfcore.queries.rays import cast, trace
+
+
+def rays(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """From a sphere round the unit box, at points within it."""
+    draw = torch.Generator().manual_seed(seed)
+    origins = torch.nn.functional.normalize(torch.randn(count, 3, generator=draw), dim=1) * 2
+    targets = (torch.rand(count, 3, generator=draw) * 2 - 1) * 0.8
+    return origins, torch.nn.functional.normalize(targets - origins, dim=1)
+
+
+class Steep(nn.Module):
+    """A thin shell and waves: far from a distance, and up to thirty times as steep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.network = MLP(32, 3, 0, beta=20.0, octaves=3)
+        with torch.no_grad():
+            self.network.layers[0].weight[:, 3:] = 0.05 * torch.randn(32, 18)
+            for layer in (self.network.last,):
+                layer.weight *= 8
+                layer.bias *= 8
+
+
+def first_crossings(field: nn.Module, origins: Tensor, directions: Tensor, steps: int = 4000) -> tuple[Tensor, Tensor]:
+    """Distance of the first sign change among many points of each ray, infinite without one; and the least |f|."""
+    along = torch.linspace(0, 4, steps)
+    with torch.no_grad():
+        points = origins[:, None] + along[None, :, None] * directions[:, None]
+        values = torch.stack([field(ray) for ray in points])
+    changed = (values[:, 1:] < 0) != (values[:, :-1] < 0)
+    first = changed.int().argmax(dim=1)
+    return torch.where(changed.any(dim=1), along[first], float("inf")), values.abs().amin(dim=1)
+
+
+def test_cast_meets_the_first_crossing_of_a_steep_field_and_naive_tracing_does_not() -> None:
+    field = Steep().network.eval()
+    origins, directions = rays(300)
+    truth, least = first_crossings(field, origins, directions)
+    told = []
+    hits = cast(bound_of(field), field, origins, directions, far=4.0, on_progress=told.append)
+    grazing = torch.isinf(truth) & (least < 0.02)  # what the many points may have stepped over
+    agree = (hits.hit == torch.isfinite(truth)) | grazing
+    assert agree.all()
+    assert (hits.hit & torch.isfinite(truth)).sum() > 50
+    near = (hits.distance - truth).abs()[hits.hit & torch.isfinite(truth)]
+    assert float(near.quantile(0.99)) < 2e-3
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    naive = trace(field, origins, directions, far=4.0)
+    wrong = (naive.hit != torch.isfinite(truth)) | ((naive.distance - truth).abs() > 0.01) & naive.hit
+    assert float(wrong.float().mean()) > 0.05
+
+
+def test_values_at_hits_are_the_level() -> None:
+    torch.manual_seed(0)
+    field = MLP(32, 3, 0).eval()
+    origins, directions = rays(200, 1)
+    for level in (0.0, 0.1):
+        hits = cast(bound_of(field), field, origins, directions, far=4.0, level=level)
+        with torch.no_grad():
+            values = field(origins[hits.hit] + hits.distance[hits.hit, None] * directions[hits.hit])
+        assert hits.hit.sum() > 50
+        assert float((values - level).abs().max()) < 1e-4
+        assert torch.isinf(hits.distance[~hits.hit]).all()
+
+
+def test_rays_that_start_inside_meet_the_way_out() -> None:
+    torch.manual_seed(0)
+    field = MLP(32, 3, 0).eval()
+    directions = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
+    hits = cast(bound_of(field), field, torch.zeros(50, 3), directions, far=4.0)
+    assert hits.hit.all()
+    assert not hits.doubtful.any()
+
+
+def test_limits_of_each_ray() -> None:
+    torch.manual_seed(0)
+    field = MLP(32, 3, 0).eval()
+    origins = torch.tensor([[-2.0, 0, 0]] * 3)
+    directions = torch.tensor([[1.0, 0, 0]] * 3)
+    hits = cast(
+        bound_of(field), field, origins, directions, near=torch.tensor([0.0, 2.0, 0]), far=torch.tensor([4.0, 4, 1])
+    )
+    assert hits.hit.tolist() == [True, True, False]
+    assert hits.distance[0] < 2 < hits.distance[1]
+    empty = cast(bound_of(field), field, origins[:0], directions[:0])
+    assert len(empty.distance) == 0
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_tracing_a_sphere(slope: float) -> None:
+    field = sphere(0.5)
+    origins, directions = rays(500, 2)
+    hits = trace(lambda x: slope * field(x), origins, directions, far=4.0, slope=slope)
+    along = (origins * directions).sum(dim=1)
+    under = along.square() - origins.square().sum(dim=1) + 0.25
+    truth = torch.where(under > 0, -along - under.clamp(min=0).sqrt(), float("inf"))
+    clear = under.abs() > 1e-3
+    assert (hits.hit == torch.isfinite(truth))[clear].all()
+    found = hits.hit & clear
+    assert float((hits.distance - truth)[found].abs().max()) < 5e-3
+    assert not hits.doubtful[clear].any()
