@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__, console, threads
+from .cli_query import query
 from .cli_space import space
 from .console import Console
 from .errors import InputError, SdfError
@@ -118,9 +119,12 @@ def fit_many(folder: Path, output: Path, **options: Any) -> None:
 @click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the fit's.")
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@click.option("--certain", is_flag=True, help="Miss no part larger than a cell, and say where that cannot be told.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
-def mesh(model: Path, output: Path, resolution: int | None, level: float, device: str, quiet: bool) -> None:
+def mesh(
+    model: Path, output: Path, resolution: int | None, level: float, certain: bool, device: str, quiet: bool
+) -> None:
     """Take a surface from a saved MODEL, at any resolution and offset, without fitting again."""
     from .command_fit import check_mesh_output, surface_line
 
@@ -130,10 +134,32 @@ def mesh(model: Path, output: Path, resolution: int | None, level: float, device
     screen = Console(quiet=quiet)
     sdf = storage.load(model, device=device)
     cells = resolution or int(sdf.info.get("resolution") or 256)
+    told = ""
     with screen.progress(1000):
-        result = extraction.extract_sdf(sdf, resolution=cells, level=level, on_progress=screen.fraction)
+        if certain:
+            from .queries.certain import extract_certain
+
+            found = extract_certain(sdf, resolution=cells, level=level, on_progress=screen.fraction)
+            result, told = found.mesh, found.line
+        else:
+            result = extraction.extract_sdf(sdf, resolution=cells, level=level, on_progress=screen.fraction)
     writing.write(output, result)
     click.echo(surface_line(output, result, console.seconds_since_start()))
+    if told:
+        click.echo(told)
+
+
+@commands.command("import")
+@click.argument("layers", metavar="LAYERS.npz", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="MODEL", help="Model to write (.safetensors).")
+def import_layers(layers: Path, output: Path) -> None:
+    """Make a MODEL of a published network, one .npz of dense, ReLU and ELU layers (neural-implicit-queries)."""
+    from . import storage
+    from .published import load_layers
+
+    sdf = load_layers(layers)
+    storage.save(sdf, output)
+    click.echo(f"{output}: {len(sdf.network.layers)} dense layers")
 
 
 @commands.command()
@@ -215,6 +241,7 @@ def plot(source: Path, output: Path | None, axis: str, offset: float | None) -> 
         click.echo(str(path))
 
 
+commands.add_command(query)
 commands.add_command(space)
 
 

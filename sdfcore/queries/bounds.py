@@ -27,6 +27,14 @@ class Bound(Protocol):
         ...
 
 
+class Slabs(Bound, Protocol):
+    """A bound that also knows between which two planes the field's graph lies."""
+
+    def planes(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Base (B,), slopes (B, K) and error (B,): the field is base + Σₖ slopeₖ sₖ, give or take the error."""
+        ...
+
+
 def over_boxes(bound: Bound, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Least (B,) and most (B,) in the boxes from ``lower`` (B, 3) to ``upper`` (B, 3)."""
     return bound((lower + upper) / 2, torch.diag_embed((upper - lower) / 2))
@@ -47,19 +55,32 @@ class RangeBound:
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
-        found = [self._of(*part) for part in zip(centre.split(_CHUNK), spans.split(_CHUNK), strict=True)]
-        if not found:
-            return centre.new_zeros(0), centre.new_zeros(0)
+        found = [form.bounds() for form in self._forms(centre, spans)]
         least, most = zip(*found, strict=True)
-        return torch.cat(least), torch.cat(most)
+        return torch.cat(least)[:, 0], torch.cat(most)[:, 0]
 
-    def _of(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+    def planes(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As :class:`Slabs`; what the arithmetic remembers beside the point is error here."""
+        count, found = spans.shape[1], self._forms(centre, spans)
+        own = [form.inputs for form in found]
+        rest = [form.err + form.coef[n:].abs().sum(dim=0) for form, n in zip(found, own, strict=True)]
+        slack = 4 * (count + self.arithmetic.most) * unit_of(centre.dtype)
+        err = torch.cat(rest) + slack * torch.cat([form.magnitude() for form in found])
+        slopes = torch.cat([form.coef[:n, :, 0].T for form, n in zip(found, own, strict=True)])
+        if self.arithmetic.kind == "interval":
+            slopes = centre.new_zeros(len(centre), count)
+        return torch.cat([form.base for form in found])[:, 0], slopes, err[:, 0]
+
+    def _forms(self, centre: Tensor, spans: Tensor) -> list[Form]:
+        """The values' forms (b, 1), so many regions at once; one of none where there are none."""
+        return [self._of(*part) for part in zip(centre.split(_CHUNK), spans.split(_CHUNK), strict=True)]
+
+    def _of(self, centre: Tensor, spans: Tensor) -> Form:
         with torch.no_grad():
             points = Form.of_spans(centre, spans)
             if self.arithmetic.kind == "interval":
                 points = points.forgotten()
-            low, high = rules.values(self.network, points, self.arithmetic).bounds()
-        return low[:, 0], high[:, 0]
+            return rules.values(self.network, points, self.arithmetic)
 
 
 @dataclass(frozen=True)
@@ -102,13 +123,17 @@ def _farthest(spans: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BestOf:
-    """The best that several bounds of one field know."""
+    """The best that several bounds of one field know; ``first`` knows planes, too."""
 
-    bounds: tuple[Bound, ...]
+    first: Slabs
+    others: tuple[Bound, ...]
 
     def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
-        least, most = zip(*(bound(centre, spans) for bound in self.bounds), strict=True)
+        least, most = zip(*(bound(centre, spans) for bound in (self.first, *self.others)), strict=True)
         return torch.stack(least).amax(dim=0), torch.stack(most).amin(dim=0)
+
+    def planes(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.first.planes(centre, spans)
 
 
 @dataclass(frozen=True)
@@ -116,17 +141,25 @@ class WorldBound:
     """Of a fitted shape in world units, by a bound of its network in the unit box."""
 
     sdf: NeuralSDF
-    unit: Bound
+    unit: Slabs
 
     def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.unit(*self._inner(centre, spans))
+        return low.to(centre.dtype) * self.sdf.frame.scale, high.to(centre.dtype) * self.sdf.frame.scale
+
+    def planes(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        base, slopes, err = self.unit.planes(*self._inner(centre, spans))
+        scale = self.sdf.frame.scale
+        return base.to(centre.dtype) * scale, slopes.to(centre.dtype) * scale, err.to(centre.dtype) * scale
+
+    def _inner(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        """In the unit box, as the shape itself finds its place there; the bound counts the rounding."""
         scale = self.sdf.frame.scale
         middle = torch.as_tensor(self.sdf.frame.centre.copy(), dtype=torch.float64, device=centre.device)
-        inner = ((centre.double() - middle) / scale).to(torch.float32)  # as the shape itself does; rounding is counted
-        low, high = self.unit(inner, (spans.double() / scale).to(torch.float32))
-        return low.to(centre.dtype) * scale, high.to(centre.dtype) * scale
+        return ((centre.double() - middle) / scale).to(torch.float32), (spans.double() / scale).to(torch.float32)
 
 
-def bound_of(of: NeuralSDF | nn.Module, arithmetic: Arithmetic | None = None) -> Bound:
+def bound_of(of: NeuralSDF | nn.Module, arithmetic: Arithmetic | None = None) -> Slabs:
     """The best bound there is of a fitted shape, in world units, or of a network, in the unit box.
 
     Raises:
@@ -139,4 +172,4 @@ def bound_of(of: NeuralSDF | nn.Module, arithmetic: Arithmetic | None = None) ->
             f"There is no bound of a {type(of).__name__}.", "Ask of a fitted shape, or of a network of this package."
         )
     ranged = RangeBound(of, arithmetic or Arithmetic())
-    return BestOf((ranged, LipschitzBound(of))) if isinstance(of, Lipschitz) else ranged
+    return BestOf(ranged, (LipschitzBound(of),)) if isinstance(of, Lipschitz) else ranged

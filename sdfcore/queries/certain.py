@@ -44,6 +44,18 @@ class Certain:
     bounds: int
     nodes: int
 
+    @property
+    def line(self) -> str:
+        """What is certain, in one line for people."""
+        share = f"{self.evaluations + self.bounds} evaluations of field and bounds, {self.nodes} on a dense lattice"
+        if len(self.islands):
+            return f"Parts smaller than a cell, not in the mesh: {len(self.islands)}. {share}."
+        if len(self.doubtful):
+            size = float((self.doubtful[:, 1] - self.doubtful[:, 0]).max())
+            doubt = f"{len(self.doubtful)} places of {size:.2g} are in doubt"
+            return f"Nothing larger than a cell is missed; {doubt}. {share}."
+        return f"Nothing is missed. {share}."
+
 
 class BoundedSearch:
     """Finds the cells of a level set by a bound; to be given to ``extract`` as its ``search``.

@@ -1,0 +1,144 @@
+"""``sdfcore query``: what can be asked of fitted shapes. torch is imported by the commands, not here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import Console
+
+if TYPE_CHECKING:
+    from .queries.bulk import Limits
+
+_FILE = click.Path(path_type=Path)
+_device = click.option("--device", default="cpu", show_default=True)
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+
+
+@click.group(context_settings={"max_content_width": 110})
+def query() -> None:
+    """Ask fitted models what is certain: volumes, overlaps, nearest points."""
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.option("--tolerance", type=click.FloatRange(1e-6, 0.5), default=1e-3, show_default=True, help="Of the volume.")
+@_json
+@_device
+@_quiet
+def measure(model: Path, tolerance: float, as_json: bool, device: str, quiet: bool) -> None:
+    """Volume, centroid and inertia of MODEL, between limits that are certain. World units, a density of 1.
+
+    The area has no such limits: that of the mesh is told, and one that it cannot be smaller than.
+    """
+    from . import storage
+    from .extraction import default_box, extract_sdf
+    from .queries.bounds import bound_of
+    from .queries.bulk import bulk
+
+    sdf, screen = storage.load(model, device=device), Console(quiet=quiet)
+    box = sdf.frame.box_to_world(default_box(sdf))
+    with screen.progress(1000):
+        found = bulk(bound_of(sdf), box, tolerance=tolerance, device=device, on_progress=screen.fraction)
+    mesh = extract_sdf(sdf, resolution=int(sdf.info.get("resolution") or 256))
+    body = {
+        "volume": _ends(found.volume), "centroid": _ends(found.centroid), "inertia": _ends(found.inertia),
+        "area": {"of_the_mesh": mesh.area(), "least": found.least_area}, "boxes": found.bounds,
+    }  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(body, indent=2, allow_nan=False))
+        return
+    click.echo(f"volume    {_between(found.volume)}")
+    click.echo(f"centroid  {_between(found.centroid)}")
+    for axis, row in zip("xyz", range(3), strict=True):
+        click.echo(f"inertia {axis} {_between(_row(found.inertia, row))}")
+    click.echo(f"area      {mesh.area():.6g} (of the mesh), at least {found.least_area:.6g}")
+
+
+def _ends(limits: Limits) -> dict[str, Any]:
+    return {"low": limits.low.tolist(), "high": limits.high.tolist()}
+
+
+def _row(limits: Limits, row: int) -> Limits:
+    from .queries.bulk import Limits
+
+    return Limits(limits.low[row], limits.high[row])
+
+
+def _between(limits: Limits) -> str:
+    """Middle and half width of each number."""
+    middle, half = limits.middle.reshape(-1), ((limits.high - limits.low) / 2).reshape(-1)
+    return "  ".join(f"{m:.6g} ± {h:.2g}" for m, h in zip(middle, half, strict=True))
+
+
+@query.command()
+@click.argument("first", metavar="A", type=_FILE)
+@click.argument("second", metavar="B", type=_FILE)
+@click.option(
+    "--smallest", type=click.FloatRange(1e-6, 0.5), default=1e-3, show_default=True,
+    help="Side of the boxes that are not halved any more, as a share of both models' box.",
+)  # fmt: skip
+@_json
+@_device
+def overlap(first: Path, second: Path, smallest: float, as_json: bool, device: str) -> None:
+    """Whether the insides of two models meet: yes, with a point that is in both, or no, for certain."""
+    import numpy as np
+
+    from . import storage
+    from .extraction import default_box
+    from .geometry import Box
+    from .queries.bounds import bound_of
+    from .queries.overlap import overlap as asked
+
+    one, other = (storage.load(path, device=device) for path in (first, second))
+    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in (one, other)]
+    both = Box(np.minimum(boxes[0].lower, boxes[1].lower), np.maximum(boxes[0].upper, boxes[1].upper))
+    found = asked((bound_of(one), bound_of(other)), (one, other), both, smallest=smallest, device=device)
+    if as_json:
+        witness = None if found.witness is None else found.witness.tolist()
+        click.echo(json.dumps({"overlap": found.answer, "witness": witness, "open": found.open.tolist()}, indent=2))
+    elif found.witness is not None:
+        click.echo(f"They overlap, at {' '.join(f'{v:.6g}' for v in found.witness)}.")
+    elif found.answer is False:
+        click.echo("They are apart, for certain.")
+    else:
+        place = " ".join(f"{v:.6g}" for v in found.open.mean(axis=(0, 1)))
+        click.echo(
+            f"No common point was found, but near {place} they come too close to tell; try a smaller --smallest."
+        )
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.argument("points", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Nearest points to write, in order: .ply .npz .xyz.")
+@click.option(
+    "--smallest", type=click.FloatRange(1e-6, 0.5), default=1 / 512, show_default=True,
+    help="Side of the boxes that are not halved any more, as a share of the model's box.",
+)  # fmt: skip
+@_device
+def closest(model: Path, points: Path, output: Path, smallest: float, device: str) -> None:
+    """The nearest point of MODEL's surface for each point in POINTS, found for any field, distance or not."""
+    import torch
+
+    from . import reading, storage, writing
+    from .extraction import default_box
+    from .geometry import Mesh, PointCloud
+    from .queries.bounds import bound_of
+    from .queries.closest import closest as nearest
+
+    writing.check(output, points=True)
+    sdf, given = storage.load(model, device=device), reading.read(points)
+    places = given.vertices if isinstance(given, Mesh) else given.points
+    queries = torch.tensor(places, dtype=torch.float64, device=device)
+    found = nearest(bound_of(sdf), sdf, queries, sdf.frame.box_to_world(default_box(sdf)), smallest=smallest)
+    writing.write(output, PointCloud(found.points.cpu().numpy()))
+    distance, doubt = found.distance, found.distance - found.least
+    click.echo(
+        f"{output}: {len(queries)} points, distances {float(distance.min()):.4g} to {float(distance.max()):.4g}, "
+        f"each right to {float(doubt.max()):.2g} at most"
+    )

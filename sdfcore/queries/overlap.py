@@ -1,0 +1,75 @@
+"""Do two shapes overlap? Yes, with a point that is in both; no, for certain; or how near they come where it is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..fields import Field
+from ..geometry import Array, Box
+from .bounds import Bound, over_boxes
+
+_EIGHTHS = torch.cartesian_prod(*3 * [torch.tensor([-0.5, 0.5])])  # (8, 3)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Whether two shapes share a point.
+
+    Args:
+        answer: ``True``, ``False``, or ``None`` where boxes became as small as was asked for without an answer.
+        witness: (3,) a point that is inside of both, or ``None``.
+        open: (O, 2, 3) lower and upper corners of the boxes without an answer.
+        bounds: how many boxes were bounded, for both together.
+    """
+
+    answer: bool | None
+    witness: Array | None
+    open: Array
+    bounds: int
+
+
+def overlap(
+    bounds: tuple[Bound, Bound],
+    fields: tuple[Field, Field],
+    box: Box,
+    *,
+    smallest: float = 1e-3,
+    most: int = 1_000_000,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Overlap:
+    """Whether the insides of two fields (where both are negative) meet in ``box``.
+
+    Source: Sharp & Jacobson 2022, sec. 5.4, with a witness.
+
+    Args:
+        bounds: of the ``fields``, all in the coordinates of ``box``.
+        smallest: side of a box, as a share of the longest side of ``box``, that is not halved any more.
+        most: boxes that may be bounded, for each field. device, dtype: that bounds and fields take.
+    Raises:
+        UnsupportedLayerError: a bound has no rule for its field.
+    """
+    centre = torch.from_numpy(box.centre.copy()).to(device, dtype)[None]
+    half = torch.from_numpy(box.size / 2).to(device, dtype)[None]
+    least_half, asked = smallest * float(box.size.max()) / 2, 0
+    while len(centre):
+        found = [over_boxes(bound, centre - half, centre + half) for bound in bounds]
+        asked += 2 * len(centre)
+        with torch.no_grad():
+            inside = torch.stack([field(centre) < 0 for field in fields]).all(dim=0)
+        if inside.any():
+            return Overlap(True, _numbers(centre[inside])[0], np.empty((0, 2, 3)), asked)
+        kept = (found[0][0] <= 0) & (found[1][0] <= 0)
+        centre, half = centre[kept], half[kept]
+        if len(centre) and (float(half.max()) <= least_half or asked + 16 * len(centre) > 2 * most):
+            return Overlap(None, None, _numbers(torch.stack([centre - half, centre + half], dim=1)), asked)
+        centre = (centre[:, None] + half[:, None] * _EIGHTHS.to(half)).reshape(-1, 3)
+        half = (half / 2).repeat_interleave(8, dim=0)
+    return Overlap(False, None, np.empty((0, 2, 3)), asked)
+
+
+def _numbers(values: torch.Tensor) -> Array:
+    return values.double().cpu().numpy()

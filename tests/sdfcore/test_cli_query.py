@@ -1,0 +1,73 @@
+"""``sdfcore import``, ``mesh --certain`` and ``query``, from published layers to answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdfcore import cli
+from sdfcore.reading import read
+from sdfcore.topology import topology
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """|x| + |y| + |z| - 0.5, imported."""
+    one = np.concatenate([np.eye(3), -np.eye(3)], axis=1)
+    held = {
+        "0000.dense.A": one, "0000.dense.b": np.zeros(6), "0001.relu._": np.zeros(0), "0002.dense.A": np.ones((6, 1)),
+        "0002.dense.b": np.full(1, -0.5),
+    }  # fmt: skip
+    np.savez(tmp_path / "layers.npz", **{name: value.astype(np.float32) for name, value in held.items()})
+    path = tmp_path / "octahedron.safetensors"
+    assert cli.main(["import", str(tmp_path / "layers.npz"), "-o", str(path)]) == 0
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert cli.main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_certain_mesh(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "mesh", model, "-o", tmp_path / "m.ply", "--resolution", 32, "--certain")
+    assert "watertight" in out
+    assert "missed" in out
+    assert topology(read(tmp_path / "m.ply")).watertight  # type: ignore[arg-type]
+
+
+def test_measures_lie_between_limits(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = json.loads(said(capsys, "query", "measure", model, "--json"))
+    assert body["volume"]["low"] <= 4 / 3 * 0.125 <= body["volume"]["high"]
+    assert np.all(np.array(body["centroid"]["low"]) <= 0)
+    assert np.all(np.array(body["centroid"]["high"]) >= 0)
+    assert body["area"]["least"] < body["area"]["of_the_mesh"]
+    text = said(capsys, "query", "measure", model)
+    assert "volume    0.1666" in text
+    assert text.count("\n") == 6
+
+
+def test_a_model_overlaps_itself(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "They overlap, at" in said(capsys, "query", "overlap", model, model)
+    assert json.loads(said(capsys, "query", "overlap", model, model, "--json"))["overlap"] is True
+
+
+def test_nearest_points(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savetxt(tmp_path / "given.xyz", [[0.0, 0, 0], [1.0, 0, 0], [1.0, 1.0, 1.0]])
+    out = said(capsys, "query", "closest", model, tmp_path / "given.xyz", "-o", tmp_path / "near.npz")
+    assert "3 points" in out
+    found = read(tmp_path / "near.npz").points  # type: ignore[union-attr]
+    np.testing.assert_allclose(np.abs(found).sum(axis=1), 0.5, atol=1e-4)
+    np.testing.assert_allclose(found[1], [0.5, 0, 0], atol=0.02)
+    np.testing.assert_allclose(np.linalg.norm(found[0]), 0.5 / np.sqrt(3), atol=0.01)
+
+
+def test_what_is_no_layers_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.npz").write_text("x")
+    assert cli.main(["import", str(tmp_path / "x.npz"), "-o", str(tmp_path / "m.safetensors")]) == 2
+    assert "published layers" in capsys.readouterr().err
+    assert not (tmp_path / "m.safetensors").exists()
