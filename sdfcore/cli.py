@@ -36,6 +36,17 @@ def commands() -> None:
     """Neural signed distance functions: a mesh or a scan in, a smooth watertight mesh out."""
 
 
+def _place(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Three numbers, as ``1,0.4,-2``."""
+    if value is None:
+        return None
+    try:
+        x, y, z = (float(word) for word in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not X,Y,Z: three numbers with commas between them.") from error
+    return x, y, z
+
+
 _FIT_OPTIONS = (
     click.option("--recipe", default="auto", show_default=True, help="How to fit; 'sdfcore recipes' lists them."),
     click.option(
@@ -214,6 +225,27 @@ def recipes() -> None:
 def _entry(name: str, *lines: str) -> None:
     for number, line in enumerate(lines):
         click.echo(f"{'' if number else name:<18}{line}")
+
+
+@commands.command()
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Picture to write: .png.")
+@click.option("--camera", metavar="X,Y,Z", callback=_place, help="Where it stands; in front and above if not given.")
+@click.option("--target", metavar="X,Y,Z", callback=_place, help="What it looks at; the middle of the shape.")
+@click.option("--up", type=click.Choice(["x", "y", "z"]), default="z", show_default=True, help="Upwards in the world.")
+@click.option("--angle", type=click.FloatRange(1, 170), default=40.0, show_default=True, help="Of view, in degrees.")
+@click.option("--light", metavar="X,Y,Z", callback=_place, help="Towards the light.")
+@click.option("--size", metavar="WxH", default="512x512", show_default=True, help="Of the picture, in pixels.")
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@click.option("--depth", type=_FILE, metavar="NPZ", help="Write depth and normals, too.")
+@click.option("--certain", is_flag=True, help="Rays by bounds: nothing is passed, however steep the field is.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+def render(**options: Any) -> None:
+    """A picture of MODEL, from its field, without a mesh: shaded, with soft shadows and ambient occlusion."""
+    from .command_render import RenderCommand
+
+    RenderCommand(**options).run()
 
 
 @commands.command()
