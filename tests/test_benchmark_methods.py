@@ -14,7 +14,7 @@ import torch
 import trimesh
 from torch import nn
 
-from scripts.benchmarks import inputs, meshes, methods, methods_section, official
+from scripts.benchmarks import inputs, meshes, methods, methods_section, official, pace
 from scripts.benchmarks.protocol import SrbMeasures
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame, Mesh, PointCloud
@@ -159,3 +159,19 @@ def test_one_mesh_on_the_wrong_side_fails_its_group() -> None:
     rows[meshes.CLOSED]["b"] = {"distance": {"error": "it died"}}
     assert [bar.passed for bar in meshes.bars({"rows": rows})] == [False, False, False]
     assert "failed" in meshes.section({"rows": rows, "preset": "draft", "machine": body(0.2)["machine"]})
+
+
+def test_pace_is_the_time_of_the_first_run_that_is_as_exact() -> None:
+    run = lambda chamfer, training: {"chamfer": chamfer, "training": training, "preparing": 2.0}
+    fast = {"theirs": {"chamfer": 1.0}, "1.0": run(1.5, 1.0), "1.5": run(1.1, 1.5), "2.25": run(0.9, 2.25)}
+    slow = {"theirs": {"chamfer": 1.0}, "60.0": run(2.0, 60.0)}
+    body = {"rows": {"a": fast, "b": fast, "c": slow}, "preset": "draft", "machine": MACHINE}
+    assert pace.factors(body, prepared=False) == pytest.approx([80.0, 80.0, 0.0])
+    assert pace.factors(body, prepared=True) == pytest.approx([180 / 4.25, 180 / 4.25, 0.0])
+    (bar,) = pace.bars(body)
+    assert bar.passed
+    assert "80" in pace.section(body)
+    assert "`c`" in pace.section(body)
+
+
+MACHINE = {"cpu": "c", "cores": 2, "system": "s", "date": "d", "versions": {"Python": "3"}}

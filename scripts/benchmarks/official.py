@@ -59,7 +59,7 @@ def row(words: list[str], scan: PointCloud, truth: Mesh, seconds: int) -> Body:
         told = json.loads(done.out.splitlines()[-1])
     return {
         "chamfer": found.chamfer, "components": found.components, "steps": told["steps"], "seconds": done.seconds,
-        "commit": commit(),
+        "preparing": told.get("preparing", 0.0), "training": told["training"], "commit": commit(),
     }  # fmt: skip
 
 
