@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import StorageError
 from .coded import Coded, CodedMLP
+from .combined import Body, Boxed, Combined, Offset, Placed
 from .deepsdf import DeepSDF, DeepSDFDecoder
 from .fourier import FourierMLP
 from .grid import FeatureGrid
@@ -39,6 +40,11 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "lipschitz": Lipschitz,
     "hash": HashGrid,
     "fourier": FourierMLP,
+    "placed": Placed,
+    "boxed": Boxed,
+    "offset": Offset,
+    "combined": Combined,
+    "body": Body,
 }
 #: Coded networks, of shape spaces.
 DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP, "deepsdf_decoder": DeepSDFDecoder}
@@ -50,8 +56,11 @@ __all__ = [
     "ENCODERS",
     "MLP",
     "NETWORKS",
+    "Body",
+    "Boxed",
     "Coded",
     "CodedMLP",
+    "Combined",
     "DeepSDF",
     "DeepSDFDecoder",
     "FeatureGrid",
@@ -59,6 +68,8 @@ __all__ = [
     "HashGrid",
     "Lipschitz",
     "Mended",
+    "Offset",
+    "Placed",
     "PointNet",
     "ReLU",
     "Sine",

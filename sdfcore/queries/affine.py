@@ -161,6 +161,23 @@ class Form:
         rounding = 4 * _gamma(a.symbols + 8, a.base.dtype) * a.magnitude() * b.magnitude()
         return made.widened(rounding)._told_apart(arithmetic)
 
+    def own(self) -> Form:
+        """With the point's own symbols alone, the rest as error: so forms of other fields go with it."""
+        bent = self.coef[self.inputs :]
+        form = replace(self, coef=self.coef[: self.inputs])
+        return form.widened(bent.abs().sum(dim=0) * (1 + 2 * _gamma(len(bent) + 1, bent.dtype)))
+
+    def where(self, rows: Tensor, other: Form) -> Form:
+        """In the regions ``rows`` (B,) bool these numbers, else those of ``other``; of both what is :meth:`own`."""
+        a, b = _aligned(self.own(), other.own())
+        pick = rows[:, None]
+        return Form(
+            torch.where(pick, a.base, b.base),
+            torch.where(pick, a.coef, b.coef),
+            torch.where(pick, a.err, b.err),
+            a.inputs,
+        )
+
     def picked(self, columns: slice) -> Form:
         """Some of the numbers."""
         return replace(self, base=self.base[:, columns], coef=self.coef[:, :, columns], err=self.err[:, columns])

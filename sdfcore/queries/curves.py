@@ -70,6 +70,25 @@ class ReLUCurve:
 
 
 @dataclass(frozen=True)
+class AbsCurve:
+    """|z|."""
+
+    steepest: float = 1.0
+
+    def noise(self, unit: float) -> float:
+        return 0.0
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.abs()
+
+    def slope(self, z: Tensor) -> Tensor:
+        return z.sign()
+
+    def critical(self, alpha: Tensor, low: Tensor, high: Tensor) -> list[Tensor]:
+        return [_within(torch.zeros_like(alpha), low, high)]
+
+
+@dataclass(frozen=True)
 class ELUCurve:
     """z above zero, exp(z) - 1 below."""
 

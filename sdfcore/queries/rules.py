@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedLayerError
+from ..networks.combined import Body, Boxed, Combined, Offset, Placed, blended
 from ..networks.deepsdf import DeepSDF
 from ..networks.fourier import FourierMLP
 from ..networks.grid import FeatureGrid
@@ -22,8 +23,8 @@ from ..networks.siren import Siren
 from ..networks.sphere_siren import Quadratic, SphereSiren
 from ..networks.turned import Turned
 from . import features
-from .affine import Arithmetic, Form, joined
-from .curves import SineCurve, TanhCurve, curve_of
+from .affine import Arithmetic, Form, joined, unit_of
+from .curves import AbsCurve, SineCurve, TanhCurve, curve_of
 
 _WAVE = SineCurve(1.0)
 
@@ -181,3 +182,73 @@ def _(network: FeatureGrid, points: Form, arithmetic: Arithmetic) -> Form:
 def _(network: HashGrid, points: Form, arithmetic: Arithmetic) -> Form:
     h = joined(points, features.of_hash(network, points))
     return _read_out(network.last, _layers(h, linears(network.layers), network.activation, arithmetic))
+
+
+# Fields made of fields ----------------------------------------------------------------------------------------------
+
+
+@values.register
+def _(network: Placed, points: Form, arithmetic: Arithmetic) -> Form:
+    inside = points.shifted(-network.shift).linear(network.rotation.T).scaled(1 / network.scale)
+    return values(network.inner, inside, arithmetic).scaled(network.scale)
+
+
+@values.register
+def _(network: Boxed, points: Form, arithmetic: Arithmetic) -> Form:
+    """As the inner network inside its box; of a region that reaches out of it only the range is known."""
+    low, high = points.bounds()
+    lower, upper = network.lower, network.upper
+    within = ((low >= lower) & (high <= upper)).all(dim=1)
+    near_low, near_high = (torch.minimum(torch.maximum(end, lower), upper) for end in (low, high))
+    least, most = values(network.inner, Form.of_box(near_low, near_high), arithmetic).bounds()
+    nearest = torch.maximum(lower - high, low - upper).clamp(min=0).norm(dim=1, keepdim=True)
+    farthest = torch.maximum(lower - low, high - upper).clamp(min=0).norm(dim=1, keepdim=True)
+    touches = ((high >= lower) & (low <= upper)).all(dim=1, keepdim=True)
+    rounding = 16 * unit_of(low.dtype) * (farthest + most.abs())
+    outer = Form.between(
+        torch.where(touches, least, least.clamp(min=0) + nearest) - rounding, most.clamp(min=0) + farthest + rounding
+    )
+    return values(network.inner, points, arithmetic).where(within, outer)
+
+
+@values.register
+def _(network: Offset, points: Form, arithmetic: Arithmetic) -> Form:
+    value = values(network.inner, points, arithmetic).shifted(-network.distance)
+    return value.through(AbsCurve(), arithmetic).shifted(-network.wall / 2) if network.wall else value
+
+
+@values.register
+def _(network: Combined, points: Form, arithmetic: Arithmetic) -> Form:
+    found = [values(part, points, arithmetic).own() for part in network.parts]
+    if network.operation == "morph":
+        return found[0].scaled(1 - network.share).plus(found[1].scaled(network.share))
+    outer = 1.0 if network.operation == "union" else -1.0
+    inner = -1.0 if network.operation == "intersection" else 1.0
+    form = found[0].scaled(outer)
+    for other in found[1:]:
+        form = _least(form, other.scaled(inner), network.radius, network.style)
+    return form.scaled(outer)
+
+
+def _least(a: Form, b: Form, radius: float, style: str) -> Form:
+    """A blended minimum: it never falls where one of both rises, so its ends are those of theirs."""
+    (a_low, a_high), (b_low, b_high) = a.bounds(), b.bounds()
+    low, high = blended(a_low, b_low, radius, style)[0], blended(a_high, b_high, radius, style)[0]
+    rounding = 16 * unit_of(low.dtype) * (a.magnitude() + b.magnitude() + radius)
+    both = Form.between(low - rounding, high + rounding)
+    if radius > 0 and style != "smooth":
+        return both
+    only_a, only_b = (a_high + radius < b_low)[:, 0], (b_high + radius < a_low)[:, 0]
+    return a.where(only_a, b.where(only_b, both))
+
+
+@values.register
+def _(network: Body, points: Form, arithmetic: Arithmetic) -> Form:
+    """An exact distance: its value in the middle, and how far it is from there."""
+    low, high = points.bounds()
+    centre = (low + high) / 2
+    value = network(centre)[:, None]
+    reach = torch.maximum(high - centre, centre - low).norm(dim=1, keepdim=True)
+    size = centre.norm(dim=1, keepdim=True) + sum(network.sizes) + reach
+    rounding = 32 * unit_of(low.dtype) * size
+    return Form.between(value - reach - rounding, value + reach + rounding)

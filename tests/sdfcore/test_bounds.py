@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from sdfcore.errors import UnsupportedLayerError
 from sdfcore.networks import (
     MLP,
+    Body,
+    Boxed,
     CodedMLP,
+    Combined,
     DeepSDF,
     DeepSDFDecoder,
     FeatureGrid,
@@ -20,6 +23,8 @@ from sdfcore.networks import (
     HashGrid,
     Lipschitz,
     Mended,
+    Offset,
+    Placed,
     Siren,
     SphereSiren,
     Turned,
@@ -117,6 +122,15 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "hash": hashed,
     "mended": mended,
     "turned": lambda: Turned(MLP(32, 3, 0), torch.linalg.qr(torch.randn(3, 3))[0]),
+    "placed": lambda: Placed(MLP(32, 3, 0), 0.7, torch.linalg.qr(torch.randn(3, 3))[0], torch.tensor([0.2, 0.0, -0.1])),
+    "boxed": lambda: Boxed(MLP(32, 3, 0), -0.4 * torch.ones(3), 0.5 * torch.ones(3)),
+    "offset": lambda: Offset(MLP(32, 3, 0), 0.1),
+    "shell": lambda: Offset(MLP(32, 3, 0), -0.1, 0.05),
+    "union": lambda: Combined([MLP(32, 3, 0), Body("torus", [0.5, 0.2])], "union"),
+    "smooth difference": lambda: Combined([MLP(32, 3, 0), Body("box", [0.5, 0.2, 0.3])], "difference", 0.2),
+    "round intersection": lambda: Combined([MLP(32, 3, 0), Body("capsule", [0.5, 0.2])], "intersection", 0.2, "round"),
+    "chamfered union": lambda: Combined([Siren(16, 2, 5.0), Body("cylinder", [0.4, 0.3])], "union", 0.2, "chamfer"),
+    "morph": lambda: Combined([MLP(32, 3, 0), Siren(16, 2, 5.0)], "morph", share=0.3),
     "decoded": lambda: CodedMLP(8, 32, 4, 2).at(torch.randn(8)),
     "decoded deepsdf": lambda: DeepSDFDecoder(8, [32, 32], again=[1], coded=[1]).at(torch.randn(8)),
 }
@@ -130,7 +144,10 @@ def test_no_value_of_a_network_is_outside_its_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=lambda a: a.kind)
-@pytest.mark.parametrize("name", ["softplus", "relu, skip, encoded", "siren 5", "quadratic", "lipschitz", "grid"])
+@pytest.mark.parametrize(
+    "name",
+    ["softplus", "relu, skip, encoded", "siren 5", "quadratic", "lipschitz", "grid", "smooth difference", "morph"],
+)
 def test_every_arithmetic_holds(name: str, arithmetic: Arithmetic) -> None:
     torch.manual_seed(6)
     network = roughened(NETWORKS[name]())

@@ -1,0 +1,165 @@
+"""Fitted shapes and plain bodies as one: union, intersection, difference, morph; offsets and shells; moved ones.
+
+What is made is a fitted shape like any other: it can be meshed at any resolution, kept, rendered, asked, and combined
+again. Nothing is fitted anew and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .errors import InputError
+from .extraction import default_box
+from .fields import NeuralSDF
+from .geometry import Array, Box, Frame
+from .networks import Body, Boxed, Combined, Offset, Placed
+from .networks.combined import OPERATIONS, STYLES
+
+_MARGIN = 0.05  # round the body's box, of its longest side: as for fitted shapes
+
+
+def body(
+    shape: str, sizes: Sequence[float] = (), centre: Sequence[float] = (0.0, 0.0, 0.0), *, reach: float = 1.0
+) -> NeuralSDF:
+    """A plain body as a shape, world units; its field is its exact distance.
+
+    Args:
+        shape, sizes: ``sphere`` (radius), ``box`` (three half sides), ``torus`` (ring and tube radius, round z),
+            ``cylinder`` (radius, half height, along z), ``capsule`` (radius, half length, along z), ``plane`` (below
+            ``centre``).
+        reach: half the side of the part of a plane that counts.
+    Raises:
+        InputError: there is no such body, or it has other sizes.
+    """
+    half = _half_sizes(shape, sizes, reach)
+    scale = float(half.max()) / (1 - 0.15)
+    network = Body(shape, [float(size) / scale for size in sizes])
+    box = Box(-half / scale, half / scale)
+    return NeuralSDF(network.eval(), Frame(np.asarray(centre, dtype=np.float64), scale), box, {"recipe": "body"})
+
+
+def _half_sizes(shape: str, sizes: Sequence[float], reach: float) -> Array:
+    if Body.SIZES.get(shape) != len(sizes) or not all(np.isfinite(size) and size > 0 for size in (*sizes, reach)):
+        known = ", ".join(f"{name} ({count} sizes)" for name, count in Body.SIZES.items())
+        raise InputError(f"{shape} with the sizes {list(sizes)} is no body.", f"Known are {known}; sizes are positive.")
+    a, b, c = (*sizes, 0.0, 0.0, 0.0)[:3]
+    found = {
+        "sphere": (a, a, a), "box": (a, b, c), "torus": (a + b, a + b, b), "cylinder": (a, a, b),
+        "capsule": (a, a, a + b), "plane": (reach, reach, reach),
+    }  # fmt: skip
+    return np.array(found[shape], dtype=np.float64)
+
+
+def moved(
+    sdf: NeuralSDF, *, scale: float = 1.0, rotation: Array | None = None, shift: Sequence[float] = (0.0, 0.0, 0.0)
+) -> NeuralSDF:
+    """``sdf`` ``scale`` times as large, turned by ``rotation`` (3, 3) about its middle, and moved; world units.
+
+    Raises:
+        InputError: the scale is not positive, or the rotation is none.
+    """
+    frame = sdf.frame
+    if not scale > 0:
+        raise InputError(f"A scale of {scale:g} is none.", "Give a positive one.")
+    place = Frame(frame.centre + np.asarray(shift, dtype=np.float64), frame.scale * scale)
+    if rotation is None:
+        return NeuralSDF(sdf.network, place, sdf.box, dict(sdf.info))
+    turn = np.asarray(rotation, dtype=np.float64)
+    if turn.shape != (3, 3) or not np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) or np.linalg.det(turn) < 0:
+        raise InputError("The rotation is none.", "Give a matrix of three orthogonal rows of length one, not mirrored.")
+    inner = default_box(sdf)
+    network = Placed(_boxed(sdf), 1.0, torch.from_numpy(turn))
+    ends = np.array([inner.lower, inner.upper])
+    corners = np.array([[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    return NeuralSDF(network.eval().to(sdf.device), place, Box.around(corners @ turn.T), dict(sdf.info))
+
+
+def offset(sdf: NeuralSDF, distance: float = 0.0, *, wall: float = 0.0) -> NeuralSDF:
+    """The surface moved outwards by ``distance``; with a ``wall``, a shell of that thickness round it. World units.
+
+    Raises:
+        InputError: numbers that are not finite, or a wall below nothing.
+    """
+    if not (np.isfinite(distance) and np.isfinite(wall) and wall >= 0):
+        raise InputError(f"An offset of {distance:g} with a wall of {wall:g} is none.", "Give finite numbers.")
+    scale = sdf.frame.scale
+    network = Offset(_boxed(sdf), distance / scale, wall / scale)
+    grown = max(distance + wall / 2, 0.0) / scale
+    return NeuralSDF(network.eval().to(sdf.device), sdf.frame, sdf.box.expanded(grown), dict(sdf.info))
+
+
+def combine(
+    parts: Sequence[NeuralSDF],
+    operation: str = "union",
+    *,
+    radius: float = 0.0,
+    style: str = "smooth",
+    share: float = 0.5,
+) -> NeuralSDF:
+    """Two or more shapes as one.
+
+    Args:
+        operation: ``union``, ``intersection``, ``difference`` (the first without the others) or ``morph`` (of two).
+        radius: world units, of the blend along the seams. style: ``smooth``, ``round`` or ``chamfer``.
+        share: of a morph, from the first (0) to the second (1).
+    Raises:
+        InputError: no such operation or style, too few parts, or numbers that cannot be.
+    """
+    _check(parts, operation, radius, style, share)
+    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in parts]
+    where = _box(boxes, operation)
+    frame = Frame.around(np.stack([where.lower, where.upper]))
+    device = parts[0].device
+    network = Combined([_placed(sdf, frame) for sdf in parts], operation, radius / frame.scale, style, share)
+    info = {"recipe": "combined", "operation": operation, "resolution": _finest(parts, frame)}
+    grown = where.expanded(radius if operation == "union" else 0.0)
+    return NeuralSDF(network.eval().to(device), frame, frame.box_to_unit(grown), info)
+
+
+def _check(parts: Sequence[NeuralSDF], operation: str, radius: float, style: str, share: float) -> None:
+    if operation not in OPERATIONS or style not in STYLES:
+        raise InputError(
+            f"There is no operation {operation!r} in style {style!r}.",
+            f"Known are {', '.join(OPERATIONS)}, in the styles {', '.join(STYLES)}.",
+        )
+    if len(parts) < 2 or (operation == "morph" and len(parts) != 2):
+        raise InputError(f"{len(parts)} shapes make no {operation}.", "Give two shapes, or more for all but a morph.")
+    if not (np.isfinite(radius) and radius >= 0 and 0 <= share <= 1):
+        raise InputError(
+            f"A radius of {radius:g} and a share of {share:g} cannot be.",
+            "Give a radius of 0 or more, a share from 0 to 1.",
+        )
+
+
+def _box(boxes: Sequence[Box], operation: str) -> Box:
+    """Where the result can be, world units."""
+    if operation == "difference":
+        return boxes[0]
+    lower, upper = (np.stack([getattr(box, end) for box in boxes]) for end in ("lower", "upper"))
+    if operation == "intersection" and (lower.max(axis=0) < upper.min(axis=0)).all():
+        return Box(lower.max(axis=0), upper.min(axis=0))
+    return Box(lower.min(axis=0), upper.max(axis=0))
+
+
+def _boxed(sdf: NeuralSDF) -> Boxed | Body:
+    """The network, kept to where it was fitted; a body is known everywhere."""
+    if isinstance(sdf.network, Body):
+        return sdf.network
+    box = default_box(sdf)
+    lower, upper = (torch.from_numpy(v.copy()).to(sdf.device) for v in (box.lower, box.upper))
+    return Boxed(sdf.network, lower, upper)
+
+
+def _placed(sdf: NeuralSDF, frame: Frame) -> Placed:
+    """``sdf`` in the unit box of ``frame``."""
+    shift = torch.from_numpy((sdf.frame.centre - frame.centre) / frame.scale)
+    return Placed(_boxed(sdf), sdf.frame.scale / frame.scale, None, shift).to(sdf.device)
+
+
+def _finest(parts: Sequence[NeuralSDF], frame: Frame) -> int:
+    """Cells along the longest side that make the parts as fine as they are alone, within reason."""
+    wanted = [int(sdf.info.get("resolution") or 256) * frame.scale / sdf.frame.scale for sdf in parts]
+    return int(np.clip(max(wanted), 64, 512))
