@@ -160,6 +160,38 @@ def mesh(
         click.echo(told)
 
 
+@commands.command()
+@click.argument("parts", metavar="A B...", nargs=-1, required=True)
+@click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
+@click.option(
+    "--operation",
+    type=click.Choice(["union", "intersection", "difference", "morph"]),
+    default="union",
+    show_default=True,
+)
+@click.option("--radius", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Of the blended seam.")
+@click.option("--style", type=click.Choice(["smooth", "round", "chamfer"]), default="smooth", show_default=True)
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of a morph, from A to B.")
+@click.option("--offset", type=float, default=0.0, show_default=True, help="Move the surface outwards in the end.")
+@click.option(
+    "--wall", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Make a shell so thick of it."
+)
+@click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side; as fine as the parts if not given.")
+@click.option("--save", type=_FILE, metavar="MODEL", help="Keep the combined model (.safetensors), too.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
+def combine(**options: Any) -> None:
+    """Combine saved models and plain bodies into one, exactly: no fit, no mesh boolean.
+
+    Each of A, B … is a model's file, or a body: sphere:R, box:X,Y,Z (half sides), torus:RING,TUBE, cylinder:R,HALF,
+    capsule:R,HALF or plane, all with @X,Y,Z for another place than the origin: torus:0.5,0.1@0,0,1. A difference is A
+    without the others. One part alone is offset or made a shell.
+    """
+    from .command_combine import CombineCommand
+
+    CombineCommand(**options).run()
+
+
 @commands.command("import")
 @click.argument("layers", metavar="LAYERS.npz", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, metavar="MODEL", help="Model to write (.safetensors).")

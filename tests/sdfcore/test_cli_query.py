@@ -71,3 +71,35 @@ def test_what_is_no_layers_is_refused_in_one_line(tmp_path: Path, capsys: pytest
     assert cli.main(["import", str(tmp_path / "x.npz"), "-o", str(tmp_path / "m.safetensors")]) == 2
     assert "published layers" in capsys.readouterr().err
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_model_and_a_body_are_combined(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "both.safetensors"
+    words = ["combine", model, "sphere:0.3@0.5,0,0", "-o", tmp_path / "both.ply", "--resolution", 64]
+    out = said(capsys, *words, "--operation", "difference", "--save", kept)
+    assert "watertight" in out
+    mesh = read(tmp_path / "both.ply")
+    assert 0.1 < mesh.volume() < 1 / 6  # type: ignore[union-attr]
+    said(capsys, "combine", kept, "-o", tmp_path / "shell.ply", "--wall", 0.05, "--resolution", 64)
+    assert topology(read(tmp_path / "shell.ply")).components == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sphere:0.3"], "nothing to combine"),
+        (["sphere:0.3", "sphere:x"], "no numbers"),
+        (["sphere:0.3", "box:1"], "no body"),
+        (["sphere:0.3", "sphere:1@1,2"], "no place"),
+        (["sphere:0.3", "missing.safetensors"], "missing"),
+        (["sphere:1", "sphere:1", "sphere:2", "--operation", "morph"], "morph"),
+    ],
+)
+def test_what_cannot_be_combined_is_said_in_one_line(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["combine", *words, "-o", str(tmp_path / "x.ply")]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "x.ply").exists()
