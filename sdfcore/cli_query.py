@@ -142,3 +142,24 @@ def closest(model: Path, points: Path, output: Path, smallest: float, device: st
         f"{output}: {len(queries)} points, distances {float(distance.min()):.4g} to {float(distance.max()):.4g}, "
         f"each right to {float(doubt.max()):.2g} at most"
     )
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Points with normals to write: .ply .npz .xyz.")
+@click.option("--count", type=click.IntRange(min=10), default=10_000, show_default=True, help="How many.")
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_device
+@_quiet
+def points(model: Path, output: Path, count: int, level: float, seed: int, device: str, quiet: bool) -> None:
+    """Evenly spaced points on MODEL's surface, with normals (iso-points)."""
+    from . import storage, writing
+    from .queries.iso_points import iso_points
+
+    writing.check(output, points=True)
+    sdf, screen = storage.load(model, device=device), Console(quiet=quiet)
+    with screen.progress(1000):
+        found = iso_points(sdf, count, level=level, seed=seed, on_progress=screen.fraction)
+    writing.write(output, found)
+    click.echo(f"{output}: {len(found)} points")

@@ -103,3 +103,10 @@ def test_what_cannot_be_combined_is_said_in_one_line(
     assert says in err
     assert err.count("\n") == 1
     assert not (tmp_path / "x.ply").exists()
+
+
+def test_even_points(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "500 points" in said(capsys, "query", "points", model, "-o", tmp_path / "p.ply", "--count", 500)
+    found = read(tmp_path / "p.ply")
+    np.testing.assert_allclose(np.abs(found.points).sum(axis=1), 0.5, atol=1e-3)  # type: ignore[union-attr]
+    assert found.normals is not None
