@@ -121,7 +121,9 @@ class SDF_OT_fit(JobOperator):
         return [lambda o=o: requests.fit_job(o, context, preview) for o in fittable(context)]
 
 
-class _OnResult(JobOperator):
+class OnResult(JobOperator):
+    """One that is about the result of the active object."""
+
     @classmethod
     def poll(cls, context: Context) -> bool:
         if context.mode != "OBJECT":
@@ -137,7 +139,7 @@ class _OnResult(JobOperator):
         return True
 
 
-class SDF_OT_continue_fit(_OnResult):
+class SDF_OT_continue_fit(OnResult):
     bl_idname = "sdf.continue_fit"
     bl_label = "Continue"
     bl_description = "Train the stored fit for more steps on its source, and refresh its mesh"
@@ -157,7 +159,7 @@ class SDF_OT_continue_fit(_OnResult):
         return [lambda: requests.continue_job(result, context, preview)]
 
 
-class SDF_OT_remesh(_OnResult):
+class SDF_OT_remesh(OnResult):
     bl_idname = "sdf.remesh"
     bl_label = "Re-mesh"
     bl_description = "Mesh the stored fit again at the resolution and offset that are set, without fitting"

@@ -26,6 +26,9 @@ _VERBS = {
     "project": "Following",
     "complete": "Completing",
     "compare_with": "Comparing",
+    "measure": "Measuring",
+    "even_points": "Spreading points over",
+    "render": "Rendering",
 }
 
 
@@ -139,6 +142,7 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
         column.prop(settings, "level")
         cells = settings.resolution or results.report(result).get("resolution") or settings.cells
         _aside(column, f"{cells} cells, about {sizes.count(sizes.expected_vertices(result, cells))} vertices")
+        column.prop(settings, "certain")
         row = layout.row(align=True)
         row.operator("sdf.remesh", icon="MOD_REMESH")
         row.operator("sdf.continue_fit", icon="PLAY")
@@ -260,6 +264,8 @@ def _draw_figures(layout: Layout, result: Any) -> None:
             split = box.split(factor=0.4)
             split.label(text=name)
             split.label(text=text)
+    if report.get("certain"):
+        wrapped(box, _first_sentence(report["certain"]), "CHECKMARK", letters(bpy.context))
     for line in report.get("warnings") or ():
         wrapped(box, line, "ERROR", letters(bpy.context))
 

@@ -108,6 +108,20 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_max=1_000_000,
         max=20_000_000,
     )
+    certain: BoolProperty(
+        name="Miss Nothing",
+        description="Re-mesh by bounds that hold: no part larger than a cell is missed, and where that cannot be told "
+        "it is said. Slower. Pictures of the field go by such bounds, too",
+        default=False,
+    )
+    even_points: IntProperty(
+        name="Points",
+        description="How many points Even Points spreads over the surface",
+        default=10_000,
+        min=10,
+        soft_max=100_000,
+        max=5_000_000,
+    )
     hide_source: BoolProperty(
         name="Hide Source", description="Hide the object that was fitted when its result arrives", default=False
     )

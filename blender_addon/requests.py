@@ -73,7 +73,12 @@ def fit_job(obj: Any, context: Any, preview: bool) -> Job:
     return Job(obj.name, Message("fit", "", body, arrays_of(reading.shape)), {"place": target})
 
 
-def _model(result: Any) -> Any:
+def model_of(result: Any) -> Any:
+    """The bytes (N,) uint8 of the model that ``result`` carries.
+
+    Raises:
+        InputError: it has none.
+    """
     data = result.get(results.MODEL)
     if not isinstance(data, bytes) or not data:
         raise InputError(f"{result.name} holds no fit.", "Select a result of Fit SDF.")
@@ -110,7 +115,7 @@ def continue_job(result: Any, context: Any, preview: bool) -> Job:
         raise InputError(f"{target.name}, which {result.name} was fitted to, is not here.", "Fit an object again.")
     body = {**fit_body(context.scene.sdf, result.name, preview), "recipe": "auto"}  # the one the model was made by
     body["preset"] = results.report(result).get("preset") or body["preset"]
-    arrays = {**arrays_of(target.reading.shape), "model": _model(result)}
+    arrays = {**arrays_of(target.reading.shape), "model": model_of(result)}
     return Job(result.name, Message("fit", "", body, arrays), {"place": target})
 
 
@@ -118,10 +123,11 @@ def remesh_job(result: Any, context: Any) -> Job:
     """Mesh the fit in ``result`` at the resolution and level that are set, without training."""
     settings = context.scene.sdf
     target = _again(result, context)
-    arrays = {"model": _model(result), **(arrays_of(target.reading.shape) if target.reading else {})}
+    arrays = {"model": model_of(result), **(arrays_of(target.reading.shape) if target.reading else {})}
     body = {
         "resolution": settings.resolution or None,
         "level": settings.level,
+        "certain": settings.certain,
         "device": device(settings),
         "title": result.name,
     }

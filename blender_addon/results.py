@@ -31,6 +31,7 @@ ERROR_ATTRIBUTE = "sdf_error"
 UNMESHED = "It has no mesh yet: press Re-mesh"
 MODEL, REPORT = "sdf_model", "sdf_report"
 SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
+MEASURES = "measures"  # in the report: what Measure found of the model
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
 
 
@@ -280,7 +281,10 @@ def describe(result: Any, target: Target, message: Message) -> None:
     if model is not None and len(model):
         store_bytes(result, MODEL, model)
     told: Mapping[str, Any] = message.body.get("report") or {}
-    body = {**report(result), "warnings": [], **told}  # a new mesh of the same fit: what was said of the fit stays
+    before = report(result)  # a new mesh of the same fit: what was said of the fit stays
+    if model is not None and len(model):
+        before.pop(MEASURES, None)
+    body = {**before, "warnings": [], "certain": "", **told}
     faces = message.arrays["faces"]
     count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
     body["result"] = {**count, "watertight": meshes.is_closed(faces)}

@@ -222,7 +222,7 @@ def _gradient(field: Field, points: torch.Tensor) -> torch.Tensor:
         return gradient
     with torch.enable_grad():
         value = field(points.requires_grad_(True))
-    return torch.autograd.grad(value.sum(), points)[0] if value.requires_grad else torch.zeros_like(points)
+        return torch.autograd.grad(value.sum(), points)[0] if value.requires_grad else torch.zeros_like(points)
 
 
 def _device(field: Field, device: torch.device | str | None) -> torch.device | str:

@@ -1,7 +1,7 @@
 """What the worker can be asked, by the kind of the request. Imports torch only when asked for something that needs it.
 
 ``fit``       in :mod:`.fit_request`
-``extract``   a model's bytes → a mesh at another resolution or level, without fitting again
+``extract``   a model's bytes → a mesh at another resolution or level, without fitting again; a certain one if asked
 ``read``      a file's bytes → points, or vertices and faces
 """
 
@@ -89,7 +89,14 @@ def extract(request: Message, control: Control) -> Answer:
             }
         )
 
-    mesh = extraction.extract_sdf(sdf, resolution=resolution, level=level, on_progress=show)
+    certain = ""
+    if body.get("certain"):
+        from .queries.certain import extract_certain
+
+        found_certain = extract_certain(sdf, resolution=resolution, level=level, on_progress=show)
+        mesh, certain = found_certain.mesh, found_certain.line
+    else:
+        mesh = extraction.extract_sdf(sdf, resolution=resolution, level=level, on_progress=show)
     clock.enter("measuring")
     source = source_of(request.arrays) if {"points", "vertices"} & request.arrays.keys() else None
     found = Measured.of(mesh, source, level, control)
@@ -98,6 +105,7 @@ def extract(request: Message, control: Control) -> Answer:
             **{name: sdf.info.get(name) for name in ("recipe", "reason", "preset", "steps", "seed")},
             "resolution": resolution,
             "level": level,
+            "certain": certain,
             "seconds": clock.finish(),
             "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},
             "metrics": None if found.comparison is None else found.comparison.as_dict(),

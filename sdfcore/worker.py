@@ -233,7 +233,7 @@ def run(
 
 def main() -> NoReturn:
     threads.settle()
-    from . import fit_request, path_requests, peer_request, requests, space_requests
+    from . import fit_request, path_requests, peer_request, query_requests, requests, space_requests
 
     handlers = {
         "fit": fit_request.fit,
@@ -242,6 +242,7 @@ def main() -> NoReturn:
         "compare_with": peer_request.compare_with,
         **space_requests.HANDLERS,
         **path_requests.HANDLERS,
+        **query_requests.HANDLERS,
     }
     run(handlers, requests.capabilities, warm=fit_request.warm_up)
 

@@ -87,6 +87,21 @@ def path_arrays(request: Message) -> dict[str, np.ndarray]:
     return named
 
 
+def asked(request: Message) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The answer to a question about a model: a unit ball at (1, 2, 3), in the world of the fit."""
+    if request.kind == "measure":
+        ends = {"low": [0.99, 1.99, 2.99], "high": [1.01, 2.01, 3.01]}
+        found = {"volume": {"low": 4.18, "high": 4.2}, "centroid": ends, "area": 12.56, "least_area": 12.5}
+        return {"measures": found}, {}
+    if request.kind == "render":
+        picture = np.zeros((request.body["height"], request.body["width"], 4), np.float32)
+        picture[0] = [1.0, 0.5, 0.25, 1.0]  # the highest row
+        return {}, {"colour": picture}
+    normals = np.random.default_rng(0).normal(size=(request.body["count"], 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return {}, {"points": normals + np.array([1.0, 2.0, 3.0]), "normals": normals.astype(np.float32)}
+
+
 class FakeWorker:
     """Answers for :class:`FakeTransport`.
 
@@ -121,6 +136,8 @@ class FakeWorker:
             return [Message("done", request.job, {}, {k: v for k, v in named.items() if v is not None})]
         if request.kind == "extract":
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
+        if request.kind in ("measure", "even_points", "render"):
+            return [Message("done", request.job, *asked(request))]
         if request.kind == "compare_with":
             return [Message("done", request.job, {"report": REPORT}, answer_arrays(request))]
         if request.kind in ("learn", "describe", "decode", "interpolate", "project", "complete"):

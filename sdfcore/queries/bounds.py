@@ -66,9 +66,8 @@ class RangeBound:
         rest = [form.err + form.coef[n:].abs().sum(dim=0) for form, n in zip(found, own, strict=True)]
         slack = 4 * (count + self.arithmetic.most) * unit_of(centre.dtype)
         err = torch.cat(rest) + slack * torch.cat([form.magnitude() for form in found])
-        slopes = torch.cat([form.coef[:n, :, 0].T for form, n in zip(found, own, strict=True)])
-        if self.arithmetic.kind == "interval":
-            slopes = centre.new_zeros(len(centre), count)
+        known = [form.coef[:n, :, 0].T for form, n in zip(found, own, strict=True)]  # of all spans, or of none
+        slopes = torch.cat([functional.pad(slope, (0, count - slope.shape[1])) for slope in known])
         return torch.cat([form.base for form in found])[:, 0], slopes, err[:, 0]
 
     def _forms(self, centre: Tensor, spans: Tensor) -> list[Form]:

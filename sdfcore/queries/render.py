@@ -151,9 +151,12 @@ class _Scene:
         lower, size = (
             torch.as_tensor(v.copy(), dtype=torch.float32).to(self.device) for v in (self.box.lower, self.box.size)
         )
-        with torch.no_grad():
-            _, gradient = value_and_gradient(self.network, lower + share * size)
+        gradient = self._gradient(lower + share * size)
         return max(1.0, _STEEPER * float(gradient.norm(dim=1).quantile(0.999)))
+
+    def _gradient(self, points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return value_and_gradient(self.network, points)[1].detach()
 
     def _cast(self, origins: Tensor, directions: Tensor, near: Tensor | float = 0.0) -> Hits:
         begin, end = self._within(origins, directions)
@@ -182,9 +185,7 @@ class _Scene:
         hits = self._cast(inner, directions)
         rows = torch.nonzero(hits.hit)[:, 0]
         points = inner[rows] + hits.distance[rows, None] * directions[rows]
-        with torch.no_grad():
-            _, gradient = value_and_gradient(self.network, points)
-        normal = functional.normalize(gradient, dim=1)
+        normal = functional.normalize(self._gradient(points), dim=1)
         colour = torch.zeros(len(origins), 4, device=origins.device)
         colour[rows, :3] = self._lit(points, normal, directions[rows], light)
         colour[rows, 3] = 1.0

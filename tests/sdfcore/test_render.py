@@ -76,7 +76,7 @@ def test_a_shape_throws_a_shadow_on_another() -> None:
     sdf = octahedron((0.0, 0.0, 0.0), 1.0)
     scene = _Scene(sdf, 0.0, certain=False)
     up = torch.tensor([0.0, 0.0, 1.0])
-    under, aside = torch.tensor([[0.0, 0.0, -0.52]]), torch.tensor([[0.49, 0.0, -0.3]])
+    under, aside = torch.tensor([[0.0, 0.0, -0.52]]), torch.tensor([[0.53, 0.0, -0.3]])
     assert scene._unshadowed(under, up) < 0.05
     assert scene._unshadowed(torch.tensor([[0.0, 0.0, 0.54]]), up) > 0.95
     assert 0 < scene._unshadowed(aside, up) < 1

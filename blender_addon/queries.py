@@ -1,0 +1,214 @@
+"""What can be asked of a result's model: its measures, even points on it, a picture of it from the scene's camera."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..sdfcore.errors import EngineError, InputError
+from ..sdfcore.geometry import PointCloud
+from ..sdfcore.protocol import Message
+from . import meshes, requests, results
+from .operators import OnResult
+from .states import Job
+
+Context = bpy.types.Context
+
+POINTS_SUFFIX, PICTURE_SUFFIX = ".points", ".field"
+
+
+def _job(kind: str, result: Any, context: Context, body: dict[str, Any], put: Callable[[Any, Message], Any]) -> Job:
+    """Ask about the model of ``result``; ``put`` is given the result, as it is then, and the answer."""
+    uid, name = result.session_uid, result.name
+
+    def placed(message: Message, _context: Context) -> Any:
+        found = results.by_uid(bpy.data.objects, uid)
+        if found is None:
+            raise EngineError(f"{name} is no longer in the scene.", "Undo its deletion, or ask another result.")
+        return put(found, message)
+
+    settings = context.scene.sdf
+    whole = {**body, "device": requests.device(settings), "title": name}
+    return Job(name, Message(kind, "", whole, {"model": requests.model_of(result)}), {"put": placed})
+
+
+# --- measures ----------------------------------------------------------------------------------------------------
+
+
+def measure_job(result: Any, context: Context) -> Job:
+    """Volume, centroid and area of the fitted shape, kept in its report."""
+
+    def put(found: Any, message: Message) -> Any:
+        found[results.REPORT] = json.dumps({**results.report(found), results.MEASURES: message.body[results.MEASURES]})
+        return found
+
+    return _job("measure", result, context, {"tolerance": 2e-3}, put)
+
+
+class SDF_OT_measure(OnResult):
+    bl_idname = "sdf.measure"
+    bl_label = "Measure"
+    bl_description = "Volume, centroid and area of the fitted shape as it was fitted, between limits that are certain"
+    bl_options = {"REGISTER"}
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: measure_job(result, context)]
+
+
+# --- even points -------------------------------------------------------------------------------------------------
+
+
+def points_job(result: Any, context: Context) -> Job:
+    """As many points as the scene says, evenly on the surface at its offset: a mesh of vertices with normals."""
+    settings = context.scene.sdf
+    body = {"count": settings.even_points, "level": settings.level, "seed": settings.seed}
+    return _job("even_points", result, context, body, put_points)
+
+
+def put_points(result: Any, message: Message) -> Any:
+    """The points of an answer as an object over ``result``.
+
+    Raises:
+        SdfError: the answer holds none.
+    """
+    arrays = message.arrays
+    if not {"points", "normals"} <= set(arrays):
+        raise EngineError("The backend's answer holds no points.", "Update the backend: it must be of this version.")
+    matrix = results.stored_matrix(result, results.MATRIX)
+    places = meshes.transform(np.linalg.inv(matrix), np.asarray(arrays["points"], np.float64))
+    normals = meshes.transform_normals(np.linalg.inv(matrix), np.asarray(arrays["normals"]))
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    made = meshes.points_object(result.name + POINTS_SUFFIX, PointCloud(places, normals.astype(np.float32)))
+    made.matrix_world = result.matrix_world.copy()
+    (result.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+    return made
+
+
+class SDF_OT_even_points(OnResult):
+    bl_idname = "sdf.even_points"
+    bl_label = "Even Points"
+    bl_description = "Spread points evenly over the fitted surface: a mesh of vertices, with the attribute normal"
+    bl_options = {"REGISTER"}
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: points_job(result, context)]
+
+
+# --- a picture ---------------------------------------------------------------------------------------------------
+
+
+def camera_of(result: Any, scene: Any) -> dict[str, Any]:
+    """The scene's camera as the worker knows it, in the world of the fit.
+
+    Raises:
+        InputError: there is none, or it is none with a perspective.
+    """
+    camera = scene.camera
+    if camera is None or camera.type != "CAMERA" or camera.data.type != "PERSP":
+        raise InputError("The scene has no perspective camera.", "Add one: Add ▸ Camera, and make it the active one.")
+    now = np.array(result.matrix_world, dtype=np.float64)
+    back = results.stored_matrix(result, results.MATRIX) @ np.linalg.inv(now)
+    place = back @ np.array(camera.matrix_world, dtype=np.float64)
+    position, ahead, up = place[:3, 3], -place[:3, 2], place[:3, 1]
+    return {
+        "position": position.tolist(), "target": (position + ahead).tolist(), "up": up.tolist(),
+        "angle": math.degrees(_widest(camera.data, *_pixels(scene))),
+    }  # fmt: skip
+
+
+def _pixels(scene: Any) -> tuple[int, int]:
+    share = scene.render.resolution_percentage / 100
+    return max(1, round(scene.render.resolution_x * share)), max(1, round(scene.render.resolution_y * share))
+
+
+def _widest(data: Any, width: int, height: int) -> float:
+    """Angle of view along the longer side of the picture."""
+    if data.sensor_fit == "AUTO":
+        return float(data.angle)
+    given, shown = (data.angle_x, width) if data.sensor_fit == "HORIZONTAL" else (data.angle_y, height)
+    return 2 * math.atan(math.tan(given / 2) * max(width, height) / shown)
+
+
+def picture_job(result: Any, context: Context) -> Job:
+    """What the scene's camera sees of the fitted shape, as an image."""
+    settings, scene = context.scene.sdf, context.scene
+    width, height = _pixels(scene)
+    body = {
+        "camera": camera_of(result, scene), "width": width, "height": height, "level": settings.level,
+        "certain": settings.certain,
+    }  # fmt: skip
+    return _job("render", result, context, body, put_picture)
+
+
+def put_picture(result: Any, message: Message) -> Any:
+    """The picture of an answer as an image, made anew or refreshed.
+
+    Raises:
+        SdfError: the answer holds none.
+    """
+    colour = message.arrays.get("colour")
+    if colour is None or colour.ndim != 3 or colour.shape[2] != 4:
+        raise EngineError("The backend's answer holds no picture.", "Update the backend: it must be of this version.")
+    name, (height, width) = result.name + PICTURE_SUFFIX, colour.shape[:2]
+    image = bpy.data.images.get(name)
+    if image is None:
+        image = bpy.data.images.new(name, width, height, alpha=True)
+    elif tuple(image.size) != (width, height):
+        image.scale(width, height)
+    image.pixels.foreach_set(np.ascontiguousarray(colour[::-1], np.float32).ravel())  # Blender's rows rise
+    image.update()
+    image.pack()  # else it would not be saved with the file
+    _show(image)
+    return image
+
+
+def _show(image: Any) -> None:
+    """In the image editors that are open."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "IMAGE_EDITOR":
+                area.spaces.active.image = image
+
+
+class SDF_OT_picture(OnResult):
+    bl_idname = "sdf.picture"
+    bl_label = "Picture of the Field"
+    bl_description = (
+        "Render the fitted shape from its field, without a mesh, as the scene's camera sees it: an image named as the "
+        "result, of the size of the scene's renders"
+    )
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not super().poll(context):
+            return False
+        camera = context.scene.camera
+        if camera is None or camera.type != "CAMERA" or camera.data.type != "PERSP":
+            cls.poll_message_set("The scene has no perspective camera")
+            return False
+        return True
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: picture_job(result, context)]
+
+
+_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture)
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

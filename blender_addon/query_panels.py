@@ -1,0 +1,70 @@
+"""The sub-panel with what can be asked of a result. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import bpy
+
+from . import results
+from .panels import SdfPanel
+
+Context = bpy.types.Context
+
+
+class SDF_PT_ask(SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_ask"
+    bl_label = "Ask"
+    bl_parent_id = "SDF_PT_result"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        result = results.of(context.active_object)
+        return result is not None and results.MODEL in result
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.sdf
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.operator("sdf.measure", icon="DRIVER_DISTANCE")
+        measures = results.report(results.of(context.active_object)).get(results.MEASURES)
+        if measures:
+            _draw_measures(layout, measures)
+        column = layout.column(align=True)
+        column.prop(settings, "even_points")
+        column.operator("sdf.even_points", icon="POINTCLOUD_DATA")
+        layout.operator("sdf.picture", icon="RENDER_STILL")
+
+
+def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:
+    box = layout.box().column(align=True)
+    volume, centroid = measures["volume"], measures["centroid"]
+    rows = [("Volume", limits(volume["low"], volume["high"]))]
+    rows += [
+        (f"Centroid {axis}", limits(low, high))
+        for axis, low, high in zip("XYZ", centroid["low"], centroid["high"], strict=True)
+    ]
+    rows.append(("Area", f"{measures['area']:.4g}"))
+    for name, text in rows:
+        split = box.split(factor=0.4)
+        split.label(text=name)
+        split.label(text=text)
+
+
+def limits(low: float, high: float) -> str:
+    """The middle of two limits to the digits that are certain, and how far they are from it."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    if half <= 0:
+        return f"{middle:.6g}"
+    digits = max(0, -math.floor(math.log10(half)))
+    return f"{middle:.{min(digits, 9)}f} ± {half:.1g}"
+
+
+def register() -> None:
+    bpy.utils.register_class(SDF_PT_ask)
+
+
+def unregister() -> None:
+    bpy.utils.unregister_class(SDF_PT_ask)

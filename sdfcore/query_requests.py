@@ -1,0 +1,102 @@
+"""What the worker can be asked about a stored model: its measures, even points on it, a picture of it.
+
+``measure``      volume, centroid and inertia between limits that hold, and the area
+``even_points``  iso-points with normals
+``render``       what a camera sees
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .channel import Control
+from .deadline import Stopwatch
+from .errors import InputError
+from .fields import NeuralSDF
+from .protocol import Message
+from .requests import Answer
+
+
+def measure(request: Message, control: Control) -> Answer:
+    """The body's ``tolerance``; world units of the fit, a density of 1."""
+    from .extraction import default_box, extract_sdf
+    from .queries.bounds import bound_of
+    from .queries.bulk import Limits, bulk
+
+    sdf, show = _model(request), _shown(control, "measuring")
+    box = sdf.frame.box_to_world(default_box(sdf))
+    tolerance = float(request.body.get("tolerance") or 1e-3)
+    found = bulk(bound_of(sdf), box, tolerance=tolerance, device=sdf.device, on_progress=show)
+    control.check()
+    mesh = extract_sdf(sdf, resolution=int(sdf.info.get("resolution") or 256), on_progress=lambda _: control.check())
+    ends = lambda limits: {"low": limits.low.tolist(), "high": limits.high.tolist()}
+    named: dict[str, Limits] = {"volume": found.volume, "centroid": found.centroid, "inertia": found.inertia}
+    measures = {name: ends(limits) for name, limits in named.items()}
+    return {"measures": {**measures, "area": mesh.area(), "least_area": found.least_area}}, {}
+
+
+def even_points(request: Message, control: Control) -> Answer:
+    """The body's ``count`` points at its ``level``."""
+    from .queries.iso_points import iso_points
+
+    body = request.body
+    found = iso_points(
+        _model(request),
+        int(body.get("count") or 10_000),
+        level=float(body.get("level") or 0.0),
+        seed=int(body.get("seed") or 0),
+        on_progress=_shown(control, "spacing"),
+    )
+    assert found.normals is not None
+    return {}, {"points": found.points, "normals": found.normals}
+
+
+def render(request: Message, control: Control) -> Answer:
+    """A picture of the body's ``width`` and ``height``; ``camera``: position, target, up, angle; ``certain``."""
+    from .queries.render import Camera
+    from .queries.render import render as picture_of
+
+    body: dict[str, Any] = dict(request.body)
+    camera = body.get("camera") or {}
+    try:
+        places = [np.array(camera[name], dtype=np.float64) for name in ("position", "target", "up")]
+        view = Camera(*places, angle=float(camera["angle"]))
+        width, height = int(body["width"]), int(body["height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"The request has no camera and size: {error}.", "Give the scene a camera.") from error
+    if any(place.shape != (3,) or not np.isfinite(place).all() for place in places) or min(width, height) < 1:
+        raise InputError("The camera or the size of the picture cannot be.", "Give the scene another camera.")
+    seen = picture_of(
+        _model(request), view, width, height, level=float(body.get("level") or 0.0),
+        certain=bool(body.get("certain")), on_progress=_shown(control, "rendering"),
+    )  # fmt: skip
+    return {"evaluations": seen.evaluations}, {"colour": seen.colour.astype(np.float32)}
+
+
+def _model(request: Message) -> NeuralSDF:
+    from . import planning, storage
+
+    model = request.arrays.get("model")
+    if model is None:
+        raise InputError("The request has no model.", "Select a result of Fit SDF.")
+    device = planning.device_named(str(request.body.get("device") or "auto"))
+    return storage.from_bytes(model.tobytes(), device)
+
+
+def _shown(control: Control, stage: str) -> Any:
+    clock = Stopwatch(stage)
+
+    def show(fraction: float) -> None:
+        control.progress(
+            {
+                "stage": stage, "step": 0, "steps": 0, "fraction": fraction, "loss": None, "seconds": clock.total,
+                "seconds_left": None,
+            }
+        )  # fmt: skip
+
+    return show
+
+
+HANDLERS = {"measure": measure, "even_points": even_points, "render": render}

@@ -1,0 +1,138 @@
+"""Ask: measures in the report, even points as an object, a picture as an image; and what cannot be asked."""
+
+from __future__ import annotations
+
+import math
+
+import bpy
+import numpy as np
+import pytest
+from bl_ext.test.neural_sdf.blender_addon import queries, query_panels, results
+from bl_ext.test.neural_sdf.sdfcore.errors import InputError
+from recorded_panels import draw
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture
+def result(worker):
+    """A fit of a cube at (1, 2, 3), active."""
+    bpy.ops.mesh.primitive_cube_add(location=(1, 2, 3))
+    bpy.ops.sdf.fit()
+    made = bpy.context.active_object
+    assert results.MODEL in made
+    return made
+
+
+def test_measures_are_kept_and_shown(result, worker):
+    assert bpy.ops.sdf.measure() == {"FINISHED"}
+    assert results.report(result)["measures"]["volume"] == {"low": 4.18, "high": 4.2}
+    assert results.report(result)["recipe"] == "distance", "what was known stays"
+    assert worker.bodies("measure")[0]["title"] == result.name
+    shown = draw(query_panels.SDF_PT_ask).texts("label")
+    assert "4.19 ± 0.01" in shown
+    assert "Centroid Z" in shown
+    bpy.ops.sdf.continue_fit()
+    assert "measures" not in results.report(result), "another model has others"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(4.18, 4.2, "4.19 ± 0.01"), (1.0, 1.0, "1"), (99.5, 100.5, "100.0 ± 0.5"), (-0.001, 0.001, "0.000 ± 0.001")],
+)
+def test_limits_have_the_digits_that_are_certain(low, high, text):
+    assert query_panels.limits(low, high) == text
+
+
+def test_even_points_lie_over_the_result_wherever_it_is_now(result, worker):
+    result.location.x += 10
+    result.scale = (2, 2, 2)
+    bpy.context.view_layer.update()
+    bpy.context.scene.sdf.even_points = 200
+    bpy.context.scene.sdf.level = 0.1
+    assert bpy.ops.sdf.even_points() == {"FINISHED"}
+    made = bpy.data.objects[result.name + queries.POINTS_SUFFIX]
+    assert worker.bodies("even_points")[0] | {"device": "", "title": ""} == {
+        "count": 200, "level": pytest.approx(0.1), "seed": 0, "device": "", "title": ""
+    }  # fmt: skip
+    assert len(made.data.vertices) == 200
+    assert len(made.data.polygons) == 0
+    bpy.context.view_layer.update()
+    places = np.array([made.matrix_world @ v.co for v in made.data.vertices])
+    distance = np.linalg.norm(places - [11, 2, 3], axis=1)
+    np.testing.assert_allclose(distance, 2.0, rtol=1e-4)
+    normals = np.array([v.vector for v in made.data.attributes["normal"].data])
+    outward = (places - [11, 2, 3]) / distance[:, None]
+    np.testing.assert_allclose(normals, outward, atol=1e-4)
+    assert made.users_collection == result.users_collection
+
+
+def camera(location=(1, -10, 3), rotation=(math.pi / 2, 0, 0)):
+    data = bpy.data.cameras.new("Camera")
+    held = bpy.data.objects.new("Camera", data)
+    bpy.context.scene.collection.objects.link(held)
+    held.location, held.rotation_euler = location, rotation
+    bpy.context.scene.camera = held
+    bpy.context.view_layer.update()
+    return held
+
+
+def test_a_picture_from_the_scenes_camera(result, worker):
+    held = camera()
+    render = bpy.context.scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = 40, 60, 50
+    bpy.context.scene.sdf.certain = True
+    assert bpy.ops.sdf.picture() == {"FINISHED"}
+    (body,) = worker.bodies("render")
+    assert (body["width"], body["height"], body["certain"]) == (20, 30, True)
+    np.testing.assert_allclose(body["camera"]["position"], [1, -10, 3], atol=1e-5)
+    np.testing.assert_allclose(body["camera"]["target"], [1, -9, 3], atol=1e-5)
+    np.testing.assert_allclose(body["camera"]["up"], [0, 0, 1], atol=1e-5)
+    assert body["camera"]["angle"] == pytest.approx(math.degrees(held.data.angle), abs=1e-4)
+    image = bpy.data.images[result.name + queries.PICTURE_SUFFIX]
+    assert tuple(image.size) == (20, 30)
+    pixels = np.array(image.pixels).reshape(30, 20, 4)
+    np.testing.assert_allclose(pixels[-1, 0], [1.0, 0.5, 0.25, 1.0], atol=0.01)
+    assert pixels[0].max() == 0
+    assert image.packed_file is not None
+    render.resolution_x = 44
+    bpy.ops.sdf.picture()
+    assert tuple(image.size) == (22, 30)
+    assert len([i for i in bpy.data.images if queries.PICTURE_SUFFIX in i.name]) == 1
+
+
+def test_the_camera_moves_with_the_result(result):
+    camera()
+    result.location.x += 5
+    bpy.context.view_layer.update()
+    told = queries.camera_of(result, bpy.context.scene)
+    np.testing.assert_allclose(told["position"], [-4, -10, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize(("fit", "width", "height"), [("HORIZONTAL", 40, 60), ("VERTICAL", 60, 40), ("AUTO", 60, 40)])
+def test_the_angle_is_that_of_the_longer_side(result, fit, width, height):
+    held = camera()
+    held.data.sensor_fit = fit
+    render = bpy.context.scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
+    angle = math.radians(queries.camera_of(result, bpy.context.scene)["angle"])
+    frame = held.data.view_frame(scene=bpy.context.scene)
+    longer = max(abs(corner.x / corner.z) for corner in frame), max(abs(corner.y / corner.z) for corner in frame)
+    assert math.tan(angle / 2) == pytest.approx(max(longer), rel=1e-4)
+
+
+def test_what_cannot_be_asked(result, worker):
+    assert not bpy.ops.sdf.picture.poll(), "there is no camera"
+    with pytest.raises(InputError, match="camera"):
+        queries.camera_of(result, bpy.context.scene)
+    camera().data.type = "ORTHO"
+    assert not bpy.ops.sdf.picture.poll()
+    bpy.context.view_layer.objects.active = None
+    assert not bpy.ops.sdf.measure.poll()
+    assert not query_panels.SDF_PT_ask.poll(bpy.context)
+
+
+def test_a_certain_mesh_says_so(result, worker):
+    bpy.context.scene.sdf.certain = True
+    bpy.ops.sdf.remesh()
+    assert worker.bodies("extract")[-1]["certain"] is True

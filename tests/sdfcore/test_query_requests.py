@@ -1,0 +1,103 @@
+"""What the worker answers about a stored model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdfcore import combining, query_requests, requests, storage
+from sdfcore.channel import Cancelled
+from sdfcore.errors import InputError
+from sdfcore.protocol import Message
+from sdfcore.worker import main  # noqa: F401 - its handlers are looked up below
+
+MODEL = np.frombuffer(storage.to_bytes(combining.body("torus", [1.0, 0.4], (3.0, 2.0, 1.0))), np.uint8)
+
+
+class Control:
+    """Notes what is told; may be cancelled."""
+
+    def __init__(self, cancelled: bool = False) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.cancelled = cancelled
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise Cancelled
+
+    def progress(self, body: dict[str, Any]) -> None:
+        self.check()
+        self.told.append(body)
+
+
+def ask(kind: str, **body: Any) -> tuple[dict[str, Any], dict[str, np.ndarray], Control]:
+    control = Control()
+    handler = {**query_requests.HANDLERS, "extract": requests.extract}[kind]
+    said, arrays = handler(Message(kind, "j", {"device": "cpu", **body}, {"model": MODEL}), control)  # type: ignore[arg-type]
+    return said, arrays, control
+
+
+def test_measures_hold() -> None:
+    said, _, control = ask("measure", tolerance=0.02)
+    volume = 2 * np.pi**2 * 1.0 * 0.4**2
+    assert said["measures"]["volume"]["low"] <= volume <= said["measures"]["volume"]["high"]
+    assert said["measures"]["area"] == pytest.approx(4 * np.pi**2 * 0.4, rel=0.01)
+    assert all(
+        a <= c <= b
+        for a, c, b in zip(
+            *(said["measures"]["centroid"]["low"], (3, 2, 1), said["measures"]["centroid"]["high"]), strict=True
+        )
+    )
+    fractions = [told["fraction"] for told in control.told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_points_are_even_and_at_the_level() -> None:
+    _, arrays, _ = ask("even_points", count=300, level=0.1)
+    assert arrays["points"].shape == arrays["normals"].shape == (300, 3)
+    around = arrays["points"] - [3, 2, 1]
+    tube = np.hypot(np.linalg.norm(around[:, :2], axis=1) - 1, around[:, 2])
+    np.testing.assert_allclose(tube, 0.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("certain", [False, True])
+def test_a_picture(certain: bool) -> None:
+    camera = {"position": [3, 2, 6], "target": [3, 2, 1], "up": [0, 1, 0], "angle": 40}
+    _, arrays, _ = ask("render", camera=camera, width=30, height=20, certain=certain)
+    colour = arrays["colour"]
+    assert colour.shape == (20, 30, 4)
+    assert colour[10, 15, 3] == 0, "through the hole"
+    assert colour[..., 3].max() == 1
+
+
+def test_a_certain_mesh_is_said_to_be() -> None:
+    said, arrays, _ = ask("extract", resolution=32, certain=True)
+    assert "missed" in said["report"]["certain"]
+    assert len(arrays["faces"]) > 100
+    assert ask("extract", resolution=32)[0]["report"]["certain"] == ""
+
+
+def test_requests_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="no model"):
+        query_requests.measure(Message("measure", "j", {}, {}), Control())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="camera"):
+        ask("render", width=3, height=3)
+    with pytest.raises(InputError, match="camera"):
+        ask(
+            "render",
+            camera={"position": [0, 0, float("nan")], "target": [0] * 3, "up": [0] * 3, "angle": 3},
+            width=3,
+            height=3,
+        )
+
+
+@pytest.mark.parametrize("kind", list(query_requests.HANDLERS))
+def test_all_can_be_cancelled(kind: str) -> None:
+    camera = {"position": [3, 2, 6], "target": [3, 2, 1], "up": [0, 1, 0], "angle": 40}
+    body = {"camera": camera, "width": 30, "height": 20, "device": "cpu"}
+    with pytest.raises(Cancelled), torch.no_grad():
+        query_requests.HANDLERS[kind](Message(kind, "j", body, {"model": MODEL}), Control(cancelled=True))  # type: ignore[arg-type]
