@@ -29,6 +29,7 @@ _VERBS = {
     "measure": "Measuring",
     "even_points": "Spreading points over",
     "render": "Rendering",
+    "combine": "Making the",
 }
 
 

@@ -114,6 +114,34 @@ class SDFSettings(bpy.types.PropertyGroup):
         "it is said. Slower. Pictures of the field go by such bounds, too",
         default=False,
     )
+    combine_operation: EnumProperty(
+        name="Operation",
+        description="How Combine makes one shape of the selected results",
+        items=[
+            ("union", "Union", "What is in any of them"),
+            ("intersection", "Intersection", "What is in all of them"),
+            ("difference", "Difference", "What is in the active one and in none of the others"),
+            ("morph", "Morph", "Half way between two"),
+        ],
+    )
+    combine_radius: FloatProperty(
+        name="Blend",
+        description="How far from the seam shapes flow into each other; 0 leaves it sharp",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        default=0.0,
+        min=0.0,
+        precision=4,
+    )
+    combine_style: EnumProperty(
+        name="Seam",
+        description="How the seam is blended",
+        items=[
+            ("smooth", "Smooth", "As if melted together"),
+            ("round", "Round", "A fillet of that radius"),
+            ("chamfer", "Chamfer", "A bevel of that size"),
+        ],
+    )
     even_points: IntProperty(
         name="Points",
         description="How many points Even Points spreads over the surface",

@@ -1,4 +1,4 @@
-"""What can be asked of a result's model: its measures, even points on it, a picture of it from the scene's camera."""
+"""What can be asked of a result's model: measures, even points, a camera's picture; and what is made of several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..sdfcore.errors import EngineError, InputError
 from ..sdfcore.geometry import PointCloud
 from ..sdfcore.protocol import Message
 from . import meshes, requests, results
-from .operators import OnResult
+from .operators import JobOperator, OnResult
 from .states import Job
 
 Context = bpy.types.Context
@@ -201,7 +201,72 @@ class SDF_OT_picture(OnResult):
         return [lambda: picture_job(result, context)]
 
 
-_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture)
+# --- one of several ----------------------------------------------------------------------------------------------
+
+
+def combinable(context: Context) -> list[Any]:
+    """The results among what is selected, the active one first."""
+    found = [o for o in context.selected_objects if results.MODEL in o and not results.fixed(o)]
+    return sorted(found, key=lambda o: (o != context.active_object, o.name_full))
+
+
+def combine_job(objects: list[Any], context: Context) -> Job:
+    """The shapes of ``objects``, where they stand now, as one new result; world space is its own.
+
+    Raises:
+        InputError: one of them carries no model.
+    """
+    settings, scene = context.scene.sdf, context.scene
+    places = [
+        np.array(o.matrix_world, dtype=np.float64) @ np.linalg.inv(results.stored_matrix(o, results.MATRIX))
+        for o in objects
+    ]
+    body = {
+        "operation": settings.combine_operation, "radius": settings.combine_radius, "style": settings.combine_style,
+        "share": 0.5, "resolution": settings.resolution or None, "places": [place.tolist() for place in places],
+        "device": requests.device(settings), "title": f"{settings.combine_operation.title()} of {len(objects)}",
+    }  # fmt: skip
+    arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
+    name = f"{objects[0].name}.{settings.combine_operation}"
+    target = results.Target(name, 0, 0, scene.session_uid, np.eye(4), np.eye(4), None)
+
+    def put(message: Message, put_context: Context) -> Any:
+        made = results.new_object(name, results.build(name, target, message), target, put_context)
+        results.describe(made, target, message)
+        return made
+
+    return Job(str(body["title"]), Message("combine", "", body, arrays), {"put": put})
+
+
+class SDF_OT_combine(JobOperator):
+    bl_idname = "sdf.combine"
+    bl_label = "Combine"
+    bl_description = (
+        "Make one fitted shape of the selected results, exactly, where they stand; it can be meshed, asked and "
+        "combined again, and the parts stay"
+    )
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Leave the current mode: combining works in Object Mode")
+            return False
+        count = len(combinable(context))
+        if count < 2:
+            cls.poll_message_set("Select two or more results of Fit SDF")
+            return False
+        if count > 2 and context.scene.sdf.combine_operation == "morph":
+            cls.poll_message_set("A morph is between two")
+            return False
+        return True
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        chosen = combinable(context)
+        return [lambda: combine_job(chosen, context)]
+
+
+_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture, SDF_OT_combine)
 
 
 def register() -> None:

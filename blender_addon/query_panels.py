@@ -1,4 +1,4 @@
-"""The sub-panel with what can be asked of a result. Nothing here changes anything."""
+"""The sub-panels with what can be asked of a result, and made of several. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import results
+from . import queries, results
 from .panels import SdfPanel
 
 Context = bpy.types.Context
@@ -38,6 +38,33 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         layout.operator("sdf.picture", icon="RENDER_STILL")
 
 
+class SDF_PT_combine(SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_combine"
+    bl_label = "Combine"
+    bl_parent_id = "SDF_PT_result"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return SDF_PT_ask.poll(context)
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.sdf
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column(align=True)
+        column.prop(settings, "combine_operation")
+        column.prop(settings, "combine_radius")
+        row = column.row()
+        row.active = settings.combine_radius > 0
+        row.prop(settings, "combine_style")
+        count = len(queries.combinable(context))
+        layout.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
+
+
+_CLASSES = (SDF_PT_ask, SDF_PT_combine)
+
+
 def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:
     box = layout.box().column(align=True)
     volume, centroid = measures["volume"], measures["centroid"]
@@ -63,8 +90,10 @@ def limits(low: float, high: float) -> str:
 
 
 def register() -> None:
-    bpy.utils.register_class(SDF_PT_ask)
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
 
 
 def unregister() -> None:
-    bpy.utils.unregister_class(SDF_PT_ask)
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -77,6 +77,27 @@ def moved(
     return NeuralSDF(network.eval().to(sdf.device), place, Box.around(corners @ turn.T), dict(sdf.info))
 
 
+def moved_by(sdf: NeuralSDF, matrix: Array) -> NeuralSDF:
+    """``sdf`` as the affine ``matrix`` (4, 4) moves its world: turned, scaled evenly and shifted.
+
+    Raises:
+        InputError: it scales unevenly, mirrors or shears, which no distance would survive.
+    """
+    rows = np.asarray(matrix, dtype=np.float64)
+    if rows.shape != (4, 4) or not np.isfinite(rows).all():
+        raise InputError("The placement is no 4 x 4 matrix of finite numbers.", "Give one.")
+    scale = float(np.cbrt(np.linalg.det(rows[:3, :3])))
+    if not scale > 0 or not np.allclose(rows[:3, :3] @ rows[:3, :3].T, scale**2 * np.eye(3), atol=1e-4 * scale**2):
+        raise InputError(
+            "A shape that is mirrored or scaled unevenly has no distance.",
+            "Apply its scale and fit it again, or undo it.",
+        )
+    turn, centre = rows[:3, :3] / scale, sdf.frame.centre
+    shift = rows[:3, :3] @ centre + rows[:3, 3] - centre
+    still = np.allclose(turn, np.eye(3), atol=1e-7)
+    return moved(sdf, scale=scale, rotation=None if still else turn, shift=shift.tolist())
+
+
 def offset(sdf: NeuralSDF, distance: float = 0.0, *, wall: float = 0.0) -> NeuralSDF:
     """The surface moved outwards by ``distance``; with a ``wall``, a shell of that thickness round it. World units.
 

@@ -1,8 +1,9 @@
-"""What the worker can be asked about a stored model: its measures, even points on it, a picture of it.
+"""What the worker can be asked about stored models: measures, even points, a picture; and to make one of several.
 
 ``measure``      volume, centroid and inertia between limits that hold, and the area
 ``even_points``  iso-points with normals
 ``render``       what a camera sees
+``combine``      several models as one
 """
 
 from __future__ import annotations
@@ -75,10 +76,39 @@ def render(request: Message, control: Control) -> Answer:
     return {"evaluations": seen.evaluations}, {"colour": seen.colour.astype(np.float32)}
 
 
-def _model(request: Message) -> NeuralSDF:
+def combine(request: Message, control: Control) -> Answer:
+    """Several models, ``model_0`` …, as one: its mesh and its model.
+
+    The body holds ``operation``, ``radius``, ``style``, ``share``, and ``places``, a 4 x 4 matrix for each model.
+    """
+    from . import combining, storage
+    from .extraction import extract_sdf
+    from .requests import Measured
+
+    body = request.body
+    places = body.get("places") or []
+    parts = [
+        combining.moved_by(_model(request, f"model_{number}"), np.array(place)) for number, place in enumerate(places)
+    ]
+    sdf = combining.combine(
+        parts, str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
+        style=str(body.get("style") or "smooth"), share=float(body.get("share", 0.5)),
+    )  # fmt: skip
+    resolution = int(body.get("resolution") or sdf.info["resolution"])
+    sdf.info["resolution"] = resolution
+    mesh = extract_sdf(sdf, resolution=resolution, on_progress=_shown(control, "meshing"))
+    told = {
+        "recipe": "combined", "operation": sdf.info["operation"], "resolution": resolution, "reason": "",
+        "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},
+    }  # fmt: skip
+    said, arrays = Measured(mesh).answer(told, stopped=False)
+    return said, {**arrays, "model": np.frombuffer(storage.to_bytes(sdf), np.uint8)}
+
+
+def _model(request: Message, name: str = "model") -> NeuralSDF:
     from . import planning, storage
 
-    model = request.arrays.get("model")
+    model = request.arrays.get(name)
     if model is None:
         raise InputError("The request has no model.", "Select a result of Fit SDF.")
     device = planning.device_named(str(request.body.get("device") or "auto"))
@@ -99,4 +129,4 @@ def _shown(control: Control, stage: str) -> Any:
     return show
 
 
-HANDLERS = {"measure": measure, "even_points": even_points, "render": render}
+HANDLERS = {"measure": measure, "even_points": even_points, "render": render, "combine": combine}

@@ -138,6 +138,10 @@ class FakeWorker:
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
         if request.kind in ("measure", "even_points", "render"):
             return [Message("done", request.job, *asked(request))]
+        if request.kind == "combine":
+            arrays = box_arrays(np.array([[-1, -1, -1], [2, 1, 1]], np.float32))
+            model = {"model": np.frombuffer(MODEL, np.uint8)}
+            return [Message("done", request.job, {"report": {"recipe": "combined"}}, {**arrays, **model})]
         if request.kind == "compare_with":
             return [Message("done", request.job, {"report": REPORT}, answer_arrays(request))]
         if request.kind in ("learn", "describe", "decode", "interpolate", "project", "complete"):

@@ -136,3 +136,31 @@ def test_a_certain_mesh_says_so(result, worker):
     bpy.context.scene.sdf.certain = True
     bpy.ops.sdf.remesh()
     assert worker.bodies("extract")[-1]["certain"] is True
+
+
+def test_selected_results_are_combined_where_they_stand(result, worker):
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.ops.mesh.primitive_cube_add(location=(5, 0, 0))
+    bpy.ops.sdf.fit()
+    other = bpy.context.active_object
+    other.location.x += 1
+    bpy.context.view_layer.update()
+    assert not bpy.ops.sdf.combine.poll(), "one alone"
+    result.select_set(True)
+    settings = bpy.context.scene.sdf
+    settings.combine_operation, settings.combine_radius, settings.combine_style = "difference", 0.25, "round"
+    assert "Combine 2 Results" in draw(query_panels.SDF_PT_combine).texts("operator")
+    assert bpy.ops.sdf.combine() == {"FINISHED"}
+    (body,) = worker.bodies("combine")
+    assert (body["operation"], body["style"], body["radius"]) == ("difference", "round", pytest.approx(0.25))
+    np.testing.assert_allclose(np.array(body["places"][0])[:3, 3], [1, 0, 0], atol=1e-6)  # the active one first
+    np.testing.assert_allclose(body["places"][1], np.eye(4), atol=1e-6)
+    made = bpy.context.view_layer.objects[f"{other.name}.difference"]
+    assert results.MODEL in made
+    assert results.report(made)["recipe"] == "combined"
+    np.testing.assert_allclose(made.matrix_world, np.eye(4), atol=1e-6)
+    assert results.source_of(made) is None
+    assert {result.name, other.name} <= set(bpy.data.objects.keys())
+    made.select_set(True)
+    settings.combine_operation = "morph"
+    assert not bpy.ops.sdf.combine.poll(), "three"

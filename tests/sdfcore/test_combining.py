@@ -201,3 +201,21 @@ def test_combined_shapes_are_kept_in_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError):
         wrong()
+
+
+def test_an_affine_matrix_moves_a_shape() -> None:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = 2 * TURN, [1.0, 2.0, 3.0]
+    box = combining.body("box", [0.2, 0.6, 1.0], (1.0, 0.0, 0.0))
+    placed = combining.moved_by(box, matrix)
+    points = torch.rand(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 4
+    inverse = torch.from_numpy(np.linalg.inv(matrix))
+    before = points @ inverse[:3, :3].T + inverse[:3, 3]
+    near = np.abs(values(box, before)) < 0.3
+    np.testing.assert_allclose(values(placed, points)[near], 2 * values(box, before)[near], atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.diag([1.0, 2, 1, 1]), np.diag([-1.0, 1, 1, 1]), np.zeros((4, 4)), np.eye(3)])
+def test_what_bends_distances_is_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(InputError):
+        combining.moved_by(ball(), wrong)

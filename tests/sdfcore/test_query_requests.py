@@ -11,6 +11,7 @@ import torch
 from sdfcore import combining, query_requests, requests, storage
 from sdfcore.channel import Cancelled
 from sdfcore.errors import InputError
+from sdfcore.geometry import Mesh
 from sdfcore.protocol import Message
 from sdfcore.worker import main  # noqa: F401 - its handlers are looked up below
 
@@ -98,6 +99,32 @@ def test_requests_that_cannot_be_are_refused() -> None:
 @pytest.mark.parametrize("kind", list(query_requests.HANDLERS))
 def test_all_can_be_cancelled(kind: str) -> None:
     camera = {"position": [3, 2, 6], "target": [3, 2, 1], "up": [0, 1, 0], "angle": 40}
-    body = {"camera": camera, "width": 30, "height": 20, "device": "cpu"}
+    place = np.eye(4).tolist()
+    body = {"camera": camera, "width": 30, "height": 20, "device": "cpu", "places": [place, place]}
     with pytest.raises(Cancelled), torch.no_grad():
-        query_requests.HANDLERS[kind](Message(kind, "j", body, {"model": MODEL}), Control(cancelled=True))  # type: ignore[arg-type]
+        query_requests.HANDLERS[kind](
+            Message(kind, "j", body, {"model": MODEL, "model_0": MODEL, "model_1": MODEL}), Control(cancelled=True)
+        )  # type: ignore[arg-type]
+
+
+def test_models_are_combined_where_they_stand() -> None:
+    ball = np.frombuffer(storage.to_bytes(combining.body("sphere", [1.0])), np.uint8)
+    there = np.eye(4)
+    there[0, 3] = 1.2
+    body = {
+        "places": [np.eye(4).tolist(), there.tolist()],
+        "operation": "difference",
+        "resolution": 64,
+        "device": "cpu",
+    }
+    message = Message("combine", "j", body, {"model_0": ball, "model_1": ball})
+    said, arrays = query_requests.combine(message, Control())  # type: ignore[arg-type]
+    mesh = Mesh(arrays["vertices"], arrays["faces"])
+    assert mesh.volume() == pytest.approx(4 / 3 * np.pi - np.pi * (4 + 1.2) * (2 - 1.2) ** 2 / 12, rel=0.02)
+    assert said["report"]["operation"] == "difference"
+    again = storage.from_bytes(arrays["model"].tobytes())
+    assert (
+        float(again(torch.tensor([[-0.9, 0.0, 0.0]])).detach()) < 0 < float(again(torch.tensor([[0.5, 0, 0]])).detach())
+    )
+    with pytest.raises(InputError, match="0 shapes"):
+        query_requests.combine(Message("combine", "j", {"device": "cpu"}, {}), Control())  # type: ignore[arg-type]
