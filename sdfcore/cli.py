@@ -202,7 +202,7 @@ def import_layers(layers: Path, output: Path) -> None:
 
     sdf = load_layers(layers)
     storage.save(sdf, output)
-    click.echo(f"{output}: {len(sdf.network.layers)} dense layers")
+    click.echo(f"{output}: {sdf.info['layers']} dense layers")
 
 
 @commands.command()

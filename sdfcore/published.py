@@ -44,7 +44,12 @@ def load_layers(path: str | Path) -> NeuralSDF:
         for layer, held in zip(linears(network.layers), dense, strict=True):
             _fill(layer, held, Path(path))
     box = Box(np.full(3, -1.0), np.full(3, 1.0))
-    return NeuralSDF(network.eval(), Frame(np.zeros(3), 1.0), box, {"recipe": "published", "source": Path(path).name})
+    return NeuralSDF(
+        network.eval(),
+        Frame(np.zeros(3), 1.0),
+        box,
+        {"recipe": "published", "source": Path(path).name, "layers": len(dense)},
+    )
 
 
 def _fill(layer: nn.Linear, held: dict[str, Array], path: Path) -> None:

@@ -63,7 +63,7 @@ def render(request: Message, control: Control) -> Answer:
     camera = body.get("camera") or {}
     try:
         places = [np.array(camera[name], dtype=np.float64) for name in ("position", "target", "up")]
-        view = Camera(*places, angle=float(camera["angle"]))
+        view = Camera(places[0], places[1], places[2], float(camera["angle"]))
         width, height = int(body["width"]), int(body["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"The request has no camera and size: {error}.", "Give the scene a camera.") from error

@@ -199,7 +199,7 @@ def _told(volume: Limits, first: Limits, second: Limits, box: Box, asked: int, l
     trace = Limits(np.trace(spread.low), np.trace(spread.high))
     inertia = Limits(np.eye(3) * trace.low, np.eye(3) * trace.high) - spread
     place = Limits(centroid.low + box.centre, centroid.high + box.centre)
-    least = (36 * math.pi * float(max(volume.low, 0.0)) ** 2) ** (1 / 3)
+    least = (36 * math.pi * max(float(volume.low), 0.0) ** 2) ** (1 / 3)
     return Bulk(volume, place, inertia, least, asked, left)
 
 

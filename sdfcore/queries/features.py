@@ -35,7 +35,11 @@ def of_hash(network: HashGrid, points: Form) -> Form:
         ends.append((part.amin(dim=0), part.amax(dim=0)))
         first += rows
     sums = _Sums(network, [float(side) for side in network.cells], network.channels)
-    whole = lambda level, low, _: tuple(end.expand(len(low), -1) for end in ends[level])
+
+    def whole(level: int, first: Tensor, _last: Tensor) -> tuple[Tensor, Tensor]:
+        least, most = ends[level]
+        return least.expand(len(first), -1), most.expand(len(first), -1)
+
     return sums.form(points, whole)
 
 

@@ -68,8 +68,7 @@ def iso_points(
 def _pushed(points: Array, normals: Array, spacing: float) -> Array:
     """(N, 3) where each is pushed along the surface, by those neighbours that are nearer than the reach."""
     count = min(_NEIGHBOURS + 1, len(points))
-    gap, near = cKDTree(points).query(points, k=count, workers=-1)
-    gap, near = gap[:, 1:], near[:, 1:]
+    gap, near = (np.asarray(v)[:, 1:] for v in cKDTree(points).query(points, k=count, workers=-1))
     apart = points[:, None] - points[near]
     facing = np.einsum("nki,ni->nk", normals[near], normals) > 0  # the far side of a thin part does not push
     close = np.clip(1 - gap / (_REACH * spacing), 0, None) * facing

@@ -161,11 +161,22 @@ class _Scene:
     def _cast(self, origins: Tensor, directions: Tensor, near: Tensor | float = 0.0) -> Hits:
         begin, end = self._within(origins, directions)
         begin = torch.maximum(begin, torch.as_tensor(near, device=begin.device, dtype=begin.dtype))
-        options = {"near": begin, "far": end, "level": self.level, "tolerance": self.tolerance}
-        if self.bound is not None:
-            hits = cast(self.bound, self.network, origins, directions, **options)
+        level, tolerance = self.level, self.tolerance
+        if self.bound is None:
+            hits = trace(
+                self.network,
+                origins,
+                directions,
+                near=begin,
+                far=end,
+                level=level,
+                slope=self.slope,
+                tolerance=tolerance,
+            )
         else:
-            hits = trace(self.network, origins, directions, slope=self.slope, **options)
+            hits = cast(
+                self.bound, self.network, origins, directions, near=begin, far=end, level=level, tolerance=tolerance
+            )
         self.asked += hits.evaluations + hits.bounds
         return hits
 
