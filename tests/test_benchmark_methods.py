@@ -14,7 +14,7 @@ import torch
 import trimesh
 from torch import nn
 
-from scripts.benchmarks import inputs, meshes, methods, methods_section, official, pace
+from scripts.benchmarks import inputs, meshes, methods, methods_section, official, pace, queries
 from scripts.benchmarks.protocol import SrbMeasures
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame, Mesh, PointCloud
@@ -175,3 +175,14 @@ def test_pace_is_the_time_of_the_first_run_that_is_as_exact() -> None:
 
 
 MACHINE = {"cpu": "c", "cores": 2, "system": "s", "date": "d", "versions": {"Python": "3"}}
+
+
+def test_queries_are_judged_part_by_part() -> None:
+    certain = {"same": True, "share": 0.05, "doubtful": 3, "islands": 0, "components": 1, "euler": 2, "seconds": 1.0}
+    rays = {"aside": 0.1, "agree": 0.9995, "depth": 0.1, "depth99": 5e-4, "each": 40.0, "seconds": 2.0}
+    naive = {"naive_wrong": 0.2, "naive_each": 9.0}
+    body = {"machine": MACHINE, "rows": {"niq_fox": {"certain": certain, "rays": {**rays, **naive}}}}
+    assert [bar.passed for bar in queries.bars(body)] == [True] * 4
+    body["rows"]["niq_fox"]["certain"] = {**certain, "same": False, "share": 0.2}
+    assert [bar.passed for bar in queries.bars(body)] == [False, False, True, True]
+    assert "20.00%" in queries.section(body)
