@@ -22,6 +22,7 @@ from .bounds import Bound, bound_of, over_boxes
 
 _COARSEST = 64  # cells along the side of the first cubes, at most
 _FIRST = 4  # of them along the longest side, at least
+_MOST_IN_DOUBT = 200_000  # boxes that are halved at once
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class BoundedSearch:
         solid = (upper > lower).all(axis=1)  # those of the cap layer are flat
         lower, upper, inside, islands = lower[solid], upper[solid], inside[solid], []
         for _ in range(self._halvings):
-            if not len(lower):
+            if not 0 < len(lower) <= _MOST_IN_DOUBT:  # where a bound knows so little, more boxes would not help
                 break
             middle = (lower + upper) / 2
             other = (evaluate(middle) < 0) != inside
@@ -168,7 +169,7 @@ def extract_certain(
 
     Args:
         resolution, level, box, refine, on_progress: as :func:`~sdfcore.extraction.extract_sdf`.
-        halvings: how often cells in doubt are halved.
+        halvings: how often cells in doubt are halved, while there are no more than 200,000.
     Raises:
         UnsupportedLayerError: the network has a layer without a rule. Else as :func:`~sdfcore.extraction.extract`.
     """
