@@ -265,8 +265,8 @@ def section(body: Body) -> str:
         "## Queries\n\nDrafts of three shapes, and four published networks (Sharp and Jacobson's), which no part of "
         f"this project trained. Extraction at {RESOLUTION} cells: evaluations of field and bounds, as a share of a "
         f"dense lattice's. Rays: {RAYS:,}, against Embree on a mesh of {FINE} cells; set aside are those beside which, "
-        "a cell away, a ray meets something else; depths in units of half the longest side. Naive: sphere tracing by the "
-        "plain value.\n\n"
+        "a cell away, a ray meets something else; depths in units of half the longest side. Naive: sphere tracing by "
+        "the plain value.\n\n"
         "```\npython scripts/benchmark.py queries --data DIR\n```\n\n"
         f"Machine: {machine_line(body['machine'], commits)}"
     )
