@@ -117,7 +117,7 @@ def _command(method: Method, source: Path, output: Path, settings: Settings) -> 
 @click.option("--names", default="", help="Only these scans: a,b.")
 @click.option("--only", default="", help="Only these methods, as the table names them, separated by semicolons.")
 @click.option("--training", type=float, default=60.0, show_default=True, help="Seconds of training of each recipe.")
-@click.option("--preset", default="balanced", show_default=True, help="Whose network sizes are taken.")
+@click.option("--preset", default="draft", show_default=True, help="Whose network sizes are taken.")
 @click.option("--json", "record", type=click.Path(path_type=Path), help="Default: build/methods.json.")
 @click.option("--output", type=click.Path(path_type=Path), help="Default: docs/benchmarks.md if all is run.")
 @click.option("--resume", is_flag=True, help="Keep the rows already in the JSON file.")

@@ -70,7 +70,7 @@ def row(words: list[str], scan: PointCloud, truth: Mesh, seconds: int) -> Body:
 @click.option("--steik", type=click.Path(exists=True, path_type=Path), help="Checkout of sunyx523/StEik.")
 @click.option("--seconds", default=",".join(map(str, SECONDS)), show_default=True, help="Of training.")
 @click.option("--names", default="", help="Only these scans: a,b.")
-@click.option("--preset", default="balanced", show_default=True, help="Whose network sizes ours take.")
+@click.option("--preset", default="draft", show_default=True, help="Whose network sizes ours take.")
 @click.option("--json", "record", type=click.Path(path_type=Path), help="Default: build/official.json.")
 @click.option("--output", type=click.Path(path_type=Path), default=BENCHMARKS)
 @click.option("--resume", is_flag=True)
