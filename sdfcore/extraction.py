@@ -222,7 +222,10 @@ def _gradient(field: Field, points: torch.Tensor) -> torch.Tensor:
         return gradient
     with torch.enable_grad():
         value = field(points.requires_grad_(True))
-        return torch.autograd.grad(value.sum(), points)[0] if value.requires_grad else torch.zeros_like(points)
+        if not value.requires_grad:
+            return torch.zeros_like(points)
+        found: tuple[torch.Tensor] = torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)
+    return found[0]
 
 
 def _device(field: Field, device: torch.device | str | None) -> torch.device | str:

@@ -27,7 +27,7 @@ from sdfcore.geometry import Array, Box, Mesh, PointCloud
 from sdfcore.reading import read
 from sdfcore.writing import write
 
-_UNUSED = ("open3d", "tensorboardX", "plotly", "skvideo", "torchvision", "plyfile", "configargparse", "cv2")
+_UNUSED = ("open3d", "tensorboardX", "plotly", "skvideo", "torchvision", "plyfile", "configargparse", "cv2", "h5py")
 _DECAY = (1e2, 0.2, 1e2, 0.4, 0.0, 0.0)  # of both DiGS's and StEik's scripts for scans
 _POINTS = {"siren": 1400, "digs": 15_000, "steik": 15_000}  # on the surface, and as many off it
 _RATES = {"siren": 1e-4, "digs": 5e-5, "steik": 1e-4}

@@ -37,7 +37,15 @@ class Arithmetic:
 
 
 class Curve(Protocol):
-    """A function of one number that forms can pass; all in float64."""
+    """A function of one number that forms can pass; all in float64.
+
+    One that knows its best line in closed form has ``line(low, high)``, as :func:`_line`, in the forms' own precision.
+    """
+
+    @property
+    def wavy(self) -> bool:
+        """Whether it may rise and fall again within an interval, where a secant says little."""
+        ...
 
     @property
     def steepest(self) -> float:
@@ -248,18 +256,23 @@ def _slanted(alpha: Tensor, err: Tensor) -> Tensor:
 def _line(curve: Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Slope, shift and error of a line that follows ``curve`` on [low, high], in their dtype.
 
-    Of the secant and a level line the one with the smaller error: a wave's secant says little.
+    The secant; of a wave, whose secant says little, a level line where that has the smaller error.
     """
+    own = getattr(curve, "line", None)
+    if own is not None:
+        alpha, beta, delta = own(low, high)
+        return alpha, beta, delta
     z, y = low.double(), high.double()
     width = y - z
     rise = curve.value(y) - curve.value(z)
     steep = torch.where(width > 1e-12, rise / width.clamp(min=1e-12), curve.slope((z + y) / 2))
     steep = steep.clamp(-curve.steepest, curve.steepest)
-    choices = [_spread(curve, alpha, z, y, low.dtype) for alpha in (steep, torch.zeros_like(steep))]
-    (alpha, beta, delta), (_, level, apart) = choices
-    flat = apart < delta
-    alpha, beta = torch.where(flat, 0, alpha), torch.where(flat, level, beta)
-    delta = torch.where(flat, apart, delta)
+    alpha, beta, delta = _spread(curve, steep, z, y, low.dtype)
+    if curve.wavy:
+        _, level, apart = _spread(curve, torch.zeros_like(steep), z, y, low.dtype)
+        flat = apart < delta
+        alpha, beta = torch.where(flat, 0, alpha), torch.where(flat, level, beta)
+        delta = torch.where(flat, apart, delta)
     narrow = beta.to(low.dtype)
     delta = delta + (beta - narrow.double()).abs()
     return alpha.to(low.dtype), narrow, (delta * (1 + 1e-6) + 1e-30).to(low.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedLayerError
 from ..networks.layers import ELU, ReLU, SignedRoot, Sine, Softplus, Tanh
-from .affine import Curve
+from .affine import Curve, unit_of
 
 
 @singledispatch
@@ -32,6 +32,7 @@ class SoftplusCurve:
 
     beta: float
     steepest: float = 1.0
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return (8 * unit + 2.1e-9) / self.beta  # exp(-20) is what is left out there
@@ -51,6 +52,7 @@ class ReLUCurve:
     """max(z, slope · z)."""
 
     below: float
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return 0.0
@@ -58,6 +60,18 @@ class ReLUCurve:
     @property
     def steepest(self) -> float:
         return max(1.0, abs(self.below))
+
+    def line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The secant, and half the height of the corner under it: the middle between them."""
+        secant = (high - self.below * low) / (high - low).clamp(min=torch.finfo(low.dtype).tiny)
+        secant = secant.clamp(min(self.below, 1.0), max(self.below, 1.0))
+        bent = (low < 0) & (high > 0)
+        alpha = torch.where(bent, secant, torch.where(low >= 0, 1.0, self.below).to(low.dtype))
+        ends = torch.stack([(self.below - alpha) * low, (1 - alpha) * high, torch.zeros_like(low)])
+        least, most = ends.amin(dim=0), ends.amax(dim=0)
+        half = torch.where(bent, (most - least) / 2, 0.0)
+        rounding = 16 * unit_of(low.dtype) * torch.where(bent, torch.maximum(most, -least), 0.0)
+        return alpha, torch.where(bent, (most + least) / 2, 0.0), half + rounding
 
     def value(self, z: Tensor) -> Tensor:
         return nn.functional.leaky_relu(z, self.below)
@@ -74,6 +88,7 @@ class AbsCurve:
     """|z|."""
 
     steepest: float = 1.0
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return 0.0
@@ -93,6 +108,7 @@ class ELUCurve:
     """z above zero, exp(z) - 1 below."""
 
     steepest: float = 1.0
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return 8 * unit
@@ -112,6 +128,7 @@ class TanhCurve:
     """tanh(z) + leak · z."""
 
     leak: float = 0.0
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return 0.0
@@ -136,6 +153,7 @@ class SineCurve:
     """sin(ωz)."""
 
     omega: float
+    wavy: bool = True
 
     def noise(self, unit: float) -> float:
         return 8 * unit
@@ -167,6 +185,7 @@ class SignedRootCurve:
     """u (u² + ε²)^-¼, steepest at 0 and flatter on both sides."""
 
     of: SignedRoot
+    wavy: bool = False
 
     def noise(self, unit: float) -> float:
         return 8 * unit

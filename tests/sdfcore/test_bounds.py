@@ -7,9 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from small_fits import ball_points, finish, small_recipes
 from torch import Tensor, nn
 
 from sdfcore.errors import UnsupportedLayerError
+from sdfcore.fitting import Fit
+from sdfcore.geometry import PointCloud
 from sdfcore.networks import (
     MLP,
     Body,
@@ -34,6 +37,8 @@ from sdfcore.queries import affine
 from sdfcore.queries.affine import Arithmetic, Form
 from sdfcore.queries.bounds import Bound, bound_of, over_boxes
 from sdfcore.queries.curves import curve_of
+
+__all__ = ["small_recipes"]
 
 REGIONS, EACH = 1000, 1000
 ARITHMETICS = [Arithmetic("interval"), Arithmetic("fixed"), Arithmetic("truncate", 12), Arithmetic("append")]
@@ -173,6 +178,23 @@ def test_no_value_of_a_curve_is_outside_with_errors_coming_in(layer: nn.Module, 
         stray = (torch.rand(REGIONS, EACH, generator=draw) * 2 - 1) * err[:, channel, None]
         values = layer(base[:, channel, None] + moved + stray)
         assert ((values >= low[:, channel, None]) & (values <= high[:, channel, None])).all()
+
+
+@pytest.mark.parametrize("name", ["distance", "hash", "igr", "siren", "steik", "sal_l0", "fourier", "lipschitz"])
+@pytest.mark.usefixtures("small_recipes")
+def test_no_value_of_a_fit_is_outside_in_the_world(name: str) -> None:
+    cloud = ball_points(radius=2.0)
+    moved = PointCloud(cloud.points + np.array([10.0, -5.0, 3.0]), cloud.normals)
+    fit = Fit(moved, recipe=name, preset="draft")
+    finish(fit)
+    sdf = fit.sdf
+    lower, upper = ((2.2 * v + torch.tensor([10.0, -5.0, 3.0])).double() for v in boxes(500))
+    low, high = over_boxes(bound_of(sdf), lower, upper)
+    at = points_in(lower.float(), upper.float(), 200).double()
+    at = torch.minimum(torch.maximum(at, lower[:, None]), upper[:, None])
+    with torch.no_grad():
+        values = sdf(at.reshape(-1, 3)).reshape(500, -1)
+    assert ((values >= low[:, None]) & (values <= high[:, None])).all()
 
 
 def test_errors_pass_a_falling_line_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,3 +410,15 @@ def test_memory_grows_with_the_surface_not_with_the_volume() -> None:
     kibibytes, vertices = map(int, done.stdout.split())
     assert vertices > 900_000
     assert kibibytes < 1_200_000
+
+
+def test_a_field_that_cuts_its_points_off_from_the_graph_has_the_faces_normals() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    mesh = extract(lambda x: weight * (x.detach().norm(dim=1) - 0.5), CUBE, 24)
+    assert mesh.normals is not None
+    outward = mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True)
+    assert ((mesh.normals * outward).sum(axis=1) > 0.9).all()
+    with torch.no_grad():
+        again = extract(lambda x: weight * (x.norm(dim=1) - 0.5), CUBE, 24)
+    assert again.normals is not None
+    assert ((again.normals * outward).sum(axis=1) > 0.99).all()
