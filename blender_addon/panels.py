@@ -141,6 +141,7 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(settings, "resolution")
         column.prop(settings, "level")
+        column.prop(settings, "wall")
         cells = settings.resolution or results.report(result).get("resolution") or settings.cells
         _aside(column, f"{cells} cells, about {sizes.count(sizes.expected_vertices(result, cells))} vertices")
         column.prop(settings, "certain")
@@ -256,6 +257,7 @@ def _draw_figures(layout: Layout, result: Any) -> None:
         ("Right Side", _share((report.get("distance") or {}).get("sign_agreement"))),
         ("Watertight", {True: "yes", False: "no"}.get(report.get("result", {}).get("watertight"), "")),
         ("Offset", sizes.length(level, scene) if level else ""),
+        ("Wall", sizes.length(report["wall"], scene) if report.get("wall") else ""),
         ("Recipe", _how(report)),
         ("Steps", f"{report['steps']:,}" if report.get("steps") else ""),
     ]

@@ -108,6 +108,17 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_max=1_000_000,
         max=20_000_000,
     )
+    wall: FloatProperty(
+        name="Wall",
+        description="Re-mesh a shell of this thickness in scene units, half of it on either side of the surface. "
+        "0 makes a solid",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        default=0.0,
+        min=0.0,
+        step=1,
+        precision=4,
+    )
     certain: BoolProperty(
         name="Miss Nothing",
         description="Re-mesh by bounds that hold: no part larger than a cell is missed, and where that cannot be told "

@@ -127,6 +127,7 @@ def remesh_job(result: Any, context: Any) -> Job:
     body = {
         "resolution": settings.resolution or None,
         "level": settings.level,
+        "wall": settings.wall,
         "certain": settings.certain,
         "device": device(settings),
         "title": result.name,

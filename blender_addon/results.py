@@ -284,7 +284,7 @@ def describe(result: Any, target: Target, message: Message) -> None:
     before = report(result)  # a new mesh of the same fit: what was said of the fit stays
     if model is not None and len(model):
         before.pop(MEASURES, None)
-    body = {**before, "warnings": [], "certain": "", **told}
+    body = {**before, "warnings": [], "certain": "", "wall": 0.0, **told}
     faces = message.arrays["faces"]
     count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}
     body["result"] = {**count, "watertight": meshes.is_closed(faces)}

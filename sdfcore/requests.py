@@ -79,32 +79,32 @@ def extract(request: Message, control: Control) -> Answer:
     def show(fraction: float) -> None:
         control.progress(
             {
-                "stage": "extracting",
-                "step": 0,
-                "steps": 0,
-                "fraction": 0.8 * fraction,
-                "loss": None,
-                "seconds": clock.total,
-                "seconds_left": None,
+                "stage": "extracting", "step": 0, "steps": 0, "fraction": 0.8 * fraction,
+                "loss": None, "seconds": clock.total, "seconds_left": None,
             }
-        )
+        )  # fmt: skip
 
-    certain = ""
+    wall, certain, shown, at = float(body.get("wall") or 0.0), "", sdf, level
+    if wall:
+        from .combining import offset
+
+        shown, at = offset(sdf, level, wall=wall), 0.0
     if body.get("certain"):
         from .queries.certain import extract_certain
 
-        found_certain = extract_certain(sdf, resolution=resolution, level=level, on_progress=show)
+        found_certain = extract_certain(shown, resolution=resolution, level=at, on_progress=show)
         mesh, certain = found_certain.mesh, found_certain.line
     else:
-        mesh = extraction.extract_sdf(sdf, resolution=resolution, level=level, on_progress=show)
+        mesh = extraction.extract_sdf(shown, resolution=resolution, level=at, on_progress=show)
     clock.enter("measuring")
     source = source_of(request.arrays) if {"points", "vertices"} & request.arrays.keys() else None
-    found = Measured.of(mesh, source, level, control)
+    found = Measured.of(mesh, source, level or wall, control)
     return found.answer(
         {
             **{name: sdf.info.get(name) for name in ("recipe", "reason", "preset", "steps", "seed")},
             "resolution": resolution,
             "level": level,
+            "wall": wall,
             "certain": certain,
             "seconds": clock.finish(),
             "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},

@@ -133,9 +133,11 @@ def test_what_cannot_be_asked(result, worker):
 
 
 def test_a_certain_mesh_says_so(result, worker):
-    bpy.context.scene.sdf.certain = True
+    settings = bpy.context.scene.sdf
+    settings.certain, settings.wall = True, 0.25
     bpy.ops.sdf.remesh()
     assert worker.bodies("extract")[-1]["certain"] is True
+    assert worker.bodies("extract")[-1]["wall"] == pytest.approx(0.25)
 
 
 def test_selected_results_are_combined_where_they_stand(result, worker):

@@ -128,3 +128,11 @@ def test_models_are_combined_where_they_stand() -> None:
     )
     with pytest.raises(InputError, match="0 shapes"):
         query_requests.combine(Message("combine", "j", {"device": "cpu"}, {}), Control())  # type: ignore[arg-type]
+
+
+def test_a_shell_has_two_sides() -> None:
+    said, arrays, _ = ask("extract", resolution=48, wall=0.2, level=0.05)
+    assert said["report"]["wall"] == pytest.approx(0.2)
+    mesh = Mesh(arrays["vertices"], arrays["faces"])
+    outer, inner = 0.45 + 0.1, 0.45 - 0.1
+    assert mesh.volume() == pytest.approx(2 * np.pi**2 * (outer**2 - inner**2), rel=0.03)
