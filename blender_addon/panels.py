@@ -30,6 +30,7 @@ _VERBS = {
     "even_points": "Spreading points over",
     "render": "Rendering",
     "combine": "Making the",
+    "overlap": "Comparing",
 }
 
 

@@ -266,7 +266,66 @@ class SDF_OT_combine(JobOperator):
         return [lambda: combine_job(chosen, context)]
 
 
-_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture, SDF_OT_combine)
+# --- do they meet ------------------------------------------------------------------------------------------------
+
+WITNESS = "Overlap"
+
+
+def overlap_job(objects: list[Any], context: Context) -> Job:
+    """Whether the insides of two results meet where they stand; an empty shows where."""
+    places = [
+        np.array(o.matrix_world, dtype=np.float64) @ np.linalg.inv(results.stored_matrix(o, results.MATRIX))
+        for o in objects
+    ]
+    names = " and ".join(o.name for o in objects)
+    body = {
+        "places": [place.tolist() for place in places], "device": requests.device(context.scene.sdf), "title": names
+    }  # fmt: skip
+    arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
+    uid, owner = context.scene.session_uid, objects[0].session_uid
+
+    def put(message: Message, put_context: Context) -> Any:
+        held = results.by_uid(bpy.data.objects, owner)
+        if held is None:
+            raise EngineError(f"{names} are no longer in the scene.", "Undo their deletion, or ask others.")
+        text = {True: f"{names} overlap", False: f"{names} are apart, for certain"}.get(
+            message.body["overlap"], f"{names} come too close to tell"
+        )
+        held[results.REPORT] = json.dumps({**results.report(held), results.OVERLAP: text})
+        if message.body.get("place") is None:
+            return held
+        scene = results.by_uid(bpy.data.scenes, uid) or put_context.scene
+        empty = bpy.data.objects.new(WITNESS, None)
+        empty.empty_display_type, empty.location = "SPHERE", message.body["place"]
+        empty.empty_display_size = 0.05 * max(max(held.dimensions), 1e-6)
+        results.collection(scene).objects.link(empty)
+        return empty
+
+    return Job(names, Message("overlap", "", body, arrays), {"put": put})
+
+
+class SDF_OT_overlap(JobOperator):
+    bl_idname = "sdf.overlap"
+    bl_label = "Overlap"
+    bl_description = (
+        "Whether the two selected results meet where they stand: yes, with an empty at a point that is in both, or no, "
+        "for certain"
+    )
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if context.mode != "OBJECT" or len(combinable(context)) != 2:
+            cls.poll_message_set("Select two results of Fit SDF, in Object Mode")
+            return False
+        return True
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        chosen = combinable(context)
+        return [lambda: overlap_job(chosen, context)]
+
+
+_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture, SDF_OT_combine, SDF_OT_overlap)
 
 
 def register() -> None:

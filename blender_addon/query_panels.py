@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 
 from . import queries, results
-from .panels import SdfPanel
+from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
 
@@ -36,6 +36,9 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         column.prop(settings, "even_points")
         column.operator("sdf.even_points", icon="POINTCLOUD_DATA")
         layout.operator("sdf.picture", icon="RENDER_STILL")
+        layout.operator("sdf.overlap", icon="SELECT_INTERSECT")
+        if told := results.report(results.of(context.active_object)).get(results.OVERLAP):
+            wrapped(layout, told, width=letters(context))
 
 
 class SDF_PT_combine(SdfPanel, bpy.types.Panel):

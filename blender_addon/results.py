@@ -31,7 +31,7 @@ ERROR_ATTRIBUTE = "sdf_error"
 UNMESHED = "It has no mesh yet: press Re-mesh"
 MODEL, REPORT = "sdf_model", "sdf_report"
 SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
-MEASURES = "measures"  # in the report: what Measure found of the model
+MEASURES, OVERLAP = "measures", "overlap"  # in the report: what Measure and Overlap found
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
 
 

@@ -163,3 +163,25 @@ def points(model: Path, output: Path, count: int, level: float, seed: int, devic
         found = iso_points(sdf, count, level=level, seed=seed, on_progress=screen.fraction)
     writing.write(output, found)
     click.echo(f"{output}: {len(found)} points")
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.argument("given", metavar="RAYS.npz", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="HITS.npz", help="Where the hits go.")
+@click.option(
+    "--far", type=click.FloatRange(min=0, min_open=True), help="Farthest distance; past the shape if not given."
+)
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@_device
+@_quiet
+def rays(model: Path, given: Path, output: Path, far: float | None, level: float, device: str, quiet: bool) -> None:
+    """Where rays first meet MODEL's surface, passing nothing, however steep its field is.
+
+    RAYS.npz holds origins and directions, (N, 3) each. HITS.npz gets distance (N,), in lengths of the directions and
+    infinite where nothing was met, points (N, 3), and doubtful (N,): grazing rays, of which it is not certain.
+    """
+    from .command_rays import cast_file
+
+    line = cast_file(model, given, output, far=far, level=level, device=device, screen=Console(quiet=quiet))
+    click.echo(line)

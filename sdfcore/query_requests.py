@@ -4,6 +4,7 @@
 ``even_points``  iso-points with normals
 ``render``       what a camera sees
 ``combine``      several models as one
+``overlap``      whether the insides of two meet
 """
 
 from __future__ import annotations
@@ -105,6 +106,27 @@ def combine(request: Message, control: Control) -> Answer:
     return said, {**arrays, "model": np.frombuffer(storage.to_bytes(sdf), np.uint8)}
 
 
+def overlap(request: Message, control: Control) -> Answer:
+    """Whether the insides of ``model_0`` and ``model_1``, at the body's ``places``, meet; and where."""
+    from . import combining
+    from .extraction import default_box
+    from .geometry import Box
+    from .queries.bounds import bound_of
+    from .queries.overlap import overlap as asked
+
+    places = request.body.get("places") or []
+    if len(places) != 2:
+        raise InputError(f"{len(places)} shapes cannot be asked whether they overlap.", "Select two results.")
+    parts = [combining.moved_by(_model(request, f"model_{n}"), np.array(place)) for n, place in enumerate(places)]
+    control.check()
+    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in parts]
+    both = Box(np.minimum(boxes[0].lower, boxes[1].lower), np.maximum(boxes[0].upper, boxes[1].upper))
+    one, other = parts
+    found = asked((bound_of(one), bound_of(other)), (one, other), both, device=one.device)
+    near = found.witness if found.witness is not None else found.open.mean(axis=(0, 1)) if len(found.open) else None
+    return {"overlap": found.answer, "place": None if near is None else near.tolist()}, {}
+
+
 def _model(request: Message, name: str = "model") -> NeuralSDF:
     from . import planning, storage
 
@@ -129,4 +151,4 @@ def _shown(control: Control, stage: str) -> Any:
     return show
 
 
-HANDLERS = {"measure": measure, "even_points": even_points, "render": render, "combine": combine}
+HANDLERS = {"measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap}

@@ -136,6 +136,8 @@ class FakeWorker:
             return [Message("done", request.job, {}, {k: v for k, v in named.items() if v is not None})]
         if request.kind == "extract":
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
+        if request.kind == "overlap":
+            return [Message("done", request.job, {"overlap": True, "place": [3.0, 1.0, 1.5]}, {})]
         if request.kind in ("measure", "even_points", "render"):
             return [Message("done", request.job, *asked(request))]
         if request.kind == "combine":

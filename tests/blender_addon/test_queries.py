@@ -166,3 +166,17 @@ def test_selected_results_are_combined_where_they_stand(result, worker):
     made.select_set(True)
     settings.combine_operation = "morph"
     assert not bpy.ops.sdf.combine.poll(), "three"
+
+
+def test_two_results_are_asked_whether_they_overlap(result, worker):
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.ops.mesh.primitive_cube_add(location=(2.5, 2, 3))
+    bpy.ops.sdf.fit()
+    assert not bpy.ops.sdf.overlap.poll()
+    result.select_set(True)
+    assert bpy.ops.sdf.overlap() == {"FINISHED"}
+    assert len(worker.bodies("overlap")[0]["places"]) == 2
+    empty = bpy.data.objects[queries.WITNESS]
+    np.testing.assert_allclose(empty.location, [3.0, 1.0, 1.5])
+    shown = " ".join(draw(query_panels.SDF_PT_ask).texts("label"))
+    assert "overlap" in shown

@@ -110,3 +110,30 @@ def test_even_points(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     found = read(tmp_path / "p.ply")
     np.testing.assert_allclose(np.abs(found.points).sum(axis=1), 0.5, atol=1e-3)  # type: ignore[union-attr]
     assert found.normals is not None
+
+
+def test_rays_from_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "rays.npz", origins=[[-3.0, 0, 0], [-3.0, 2, 0], [0, 0, 0]], directions=[[2.0, 0, 0]] * 3)
+    out = said(capsys, "query", "rays", model, tmp_path / "rays.npz", "-o", tmp_path / "hits.npz")
+    assert "3 rays, 2 hits" in out
+    with np.load(tmp_path / "hits.npz") as held:
+        np.testing.assert_allclose(held["distance"], [1.25, np.inf, 0.25], atol=1e-4)
+        np.testing.assert_allclose(held["points"][[0, 2], 0], [-0.5, 0.5], atol=2e-4)
+        assert np.isnan(held["points"][1]).all()
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"origins": [[0.0, 0, 0]]},
+        {"origins": [[0.0, 0, 0]], "directions": [[0.0, 0, 0]]},
+        {"origins": [1.0], "directions": [1.0]},
+    ],
+)
+def test_what_is_no_rays_is_refused(
+    held: dict[str, list[float]], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "rays.npz", **held)
+    assert cli.main(["query", "rays", str(model), str(tmp_path / "rays.npz"), "-o", str(tmp_path / "h.npz")]) == 2
+    assert "rays" in capsys.readouterr().err
+    assert not (tmp_path / "h.npz").exists()

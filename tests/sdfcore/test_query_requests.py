@@ -136,3 +136,17 @@ def test_a_shell_has_two_sides() -> None:
     mesh = Mesh(arrays["vertices"], arrays["faces"])
     outer, inner = 0.45 + 0.1, 0.45 - 0.1
     assert mesh.volume() == pytest.approx(2 * np.pi**2 * (outer**2 - inner**2), rel=0.03)
+
+
+@pytest.mark.parametrize(("apart", "answer"), [(1.9, True), (2.1, False)])
+def test_overlaps_are_told(apart: float, answer: bool) -> None:
+    ball = np.frombuffer(storage.to_bytes(combining.body("sphere", [1.0])), np.uint8)
+    there = np.eye(4)
+    there[0, 3] = apart
+    body = {"places": [np.eye(4).tolist(), there.tolist()], "device": "cpu"}
+    said, _ = query_requests.overlap(Message("overlap", "j", body, {"model_0": ball, "model_1": ball}), Control())  # type: ignore[arg-type]
+    assert said["overlap"] is answer
+    if answer:
+        assert np.linalg.norm(said["place"]) < 1
+    with pytest.raises(InputError, match="cannot be asked"):
+        query_requests.overlap(Message("overlap", "j", {"device": "cpu"}, {}), Control())  # type: ignore[arg-type]
