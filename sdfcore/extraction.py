@@ -224,8 +224,7 @@ def _gradient(field: Field, points: torch.Tensor) -> torch.Tensor:
         value = field(points.requires_grad_(True))
         if not value.requires_grad:
             return torch.zeros_like(points)
-        found: tuple[torch.Tensor] = torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)
-    return found[0]
+        return torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)[0]
 
 
 def _device(field: Field, device: torch.device | str | None) -> torch.device | str:
