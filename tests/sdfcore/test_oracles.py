@@ -124,3 +124,32 @@ def test_fewer_points_than_neighbours_will_do() -> None:
     points = np.array([[0.0, 0, 0.5], [0, 0, -0.5]])
     oracle = PointDistance(points, points * 2)
     np.testing.assert_allclose(oracle(np.array([[0, 0, 1.5], [0, 0, 0.75]])), [1, 0.25], atol=1e-12)
+
+
+def asked(oracle: PointDistance, queries: Array) -> tuple[Array, int]:
+    """Distances, and how many winding numbers they took."""
+    counted, inside = [], oracle.inside
+    oracle.inside = lambda q: counted.append(len(q)) or inside(q)  # type: ignore[method-assign, func-returns-value]
+    found = oracle(queries)
+    oracle.inside = inside  # type: ignore[method-assign]
+    return found, sum(counted)
+
+
+def test_normals_that_tell_the_side_spare_winding_numbers() -> None:
+    oracle = PointDistance(0.7 * SPHERE, SPHERE)
+    queries = np.random.default_rng(3).uniform(-1, 1, (40_000, 3))
+    found, count = asked(oracle, queries)
+    assert count < 0.3 * len(queries)
+    height = np.linalg.norm(queries, axis=1) - 0.7
+    clear = np.abs(height) > 0.02
+    np.testing.assert_array_equal((found < 0)[clear], (height < 0)[clear])
+
+
+def test_behind_an_open_surface_winding_numbers_decide() -> None:
+    half = SPHERE[SPHERE[:, 2] > 0.2]
+    oracle = PointDistance(0.7 * half, half)
+    queries = np.random.default_rng(4).uniform(-1, 1, (40_000, 3))
+    found, count = asked(oracle, queries)
+    far = np.abs(found) > 3 * oracle.spacing.max()
+    np.testing.assert_array_equal((found < 0)[far], oracle.inside(queries)[far])
+    assert count > 0.7 * len(queries)
