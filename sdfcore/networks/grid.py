@@ -9,7 +9,7 @@ Source: multi-resolution feature grids, Müller et al. 2022 (instant-ngp); spars
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -182,24 +182,6 @@ class FeatureGrid(nn.Module):
             found.append((cells, ijk * (2 / cells) - 1))
             offset += count
         return found
-
-    @torch.no_grad()
-    def begin_at(self, distance: Callable[[Array], Array]) -> None:
-        """Let the untrained field be about ``distance``, (N, 3) → (N,), unit box: interpolated on the finest full grid.
-
-        One channel of that grid holds what the initial sphere lacks there, and is read out linearly; the MLP does not
-        hear it at first.
-        """
-        full = [i for i, cells in enumerate(self.levels) if self.config["nodes"][i] == (cells + 1) ** 3]
-        if not full:
-            return
-        level, column = full[-1], self.channels * full[-1]
-        _, nodes = self.node_positions()[level]
-        first = 1 + sum(self.config["nodes"][:level])
-        linears(self.layers)[0].weight[:, 3 + column] = 0
-        self.linear.weight[0, column] = 1
-        lacking = distance(nodes) - self(torch.from_numpy(nodes).to(self.features)).cpu().numpy()
-        self.features[first : first + len(nodes), 0] = torch.from_numpy(lacking).to(self.features)
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:

@@ -41,10 +41,7 @@ def levels(evidence: Evidence, nodes: int) -> list[int]:
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:
     grids = levels(evidence, size.nodes)
-    network = FeatureGrid.around(evidence.points, grids, dense=_DENSE, width=size.width, depth=size.depth)
-    if evidence.oracle is not None:
-        network.begin_at(evidence.oracle)
-    return network
+    return FeatureGrid.around(evidence.points, grids, dense=_DENSE, width=size.width, depth=size.depth)
 
 
 def _cells(network: nn.Module) -> list[tuple[float, Array]]:

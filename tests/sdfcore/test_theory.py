@@ -245,7 +245,7 @@ def test_a_one_lipschitz_fit_never_says_more_than_the_distance_to_its_own_surfac
     stretched = directions * [0.9, 0.5, 0.35]
     normals = directions / [0.9, 0.5, 0.35]
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    fit = fitted("lipschitz", stretched, normals, Size(width=32, depth=6, steps=400, batch=256, rate=1e-2))
+    fit = fitted("lipschitz", stretched, normals, Size(width=32, depth=6, steps=1200, batch=256, rate=1e-2))
     pairs = 2 * torch.rand(2, 1_000_000, 3, generator=torch.Generator().manual_seed(0)) - 1
     with torch.no_grad():
         change = (fit.sdf.network(pairs[0]) - fit.sdf.network(pairs[1])).abs()
