@@ -138,6 +138,14 @@ class OnResult(JobOperator):
             return False
         return True
 
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        """What to do with ``result``; subclasses name it."""
+        raise NotImplementedError
+
+    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
+        result = results.of(context.active_object)
+        return [lambda: self.job(result, context, preview)]
+
 
 class SDF_OT_continue_fit(OnResult):
     bl_idname = "sdf.continue_fit"
@@ -154,9 +162,8 @@ class SDF_OT_continue_fit(OnResult):
             return False
         return True
 
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        result = results.of(context.active_object)
-        return [lambda: requests.continue_job(result, context, preview)]
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        return requests.continue_job(result, context, preview)
 
 
 class SDF_OT_remesh(OnResult):
@@ -165,9 +172,8 @@ class SDF_OT_remesh(OnResult):
     bl_description = "Mesh the stored fit again at the resolution and offset that are set, without fitting"
     bl_options = {"REGISTER"}
 
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        result = results.of(context.active_object)
-        return [lambda: requests.remesh_job(result, context)]
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        return requests.remesh_job(result, context)
 
 
 def _live(job_id: str) -> Job | None:

@@ -56,9 +56,8 @@ class SDF_OT_measure(OnResult):
     bl_description = "Volume, centroid and area of the fitted shape as it was fitted, between limits that are certain"
     bl_options = {"REGISTER"}
 
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        result = results.of(context.active_object)
-        return [lambda: measure_job(result, context)]
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        return measure_job(result, context)
 
 
 # --- even points -------------------------------------------------------------------------------------------------
@@ -96,9 +95,8 @@ class SDF_OT_even_points(OnResult):
     bl_description = "Spread points evenly over the fitted surface: a mesh of vertices, with the attribute normal"
     bl_options = {"REGISTER"}
 
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        result = results.of(context.active_object)
-        return [lambda: points_job(result, context)]
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        return points_job(result, context)
 
 
 # --- a picture ---------------------------------------------------------------------------------------------------
@@ -196,9 +194,8 @@ class SDF_OT_picture(OnResult):
             return False
         return True
 
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        result = results.of(context.active_object)
-        return [lambda: picture_job(result, context)]
+    def job(self, result: Any, context: Context, preview: bool) -> Job:
+        return picture_job(result, context)
 
 
 # --- one of several ----------------------------------------------------------------------------------------------
@@ -210,6 +207,13 @@ def combinable(context: Context) -> list[Any]:
     return sorted(found, key=lambda o: (o != context.active_object, o.name_full))
 
 
+def _places(objects: list[Any]) -> list[Any]:
+    """(4, 4) rows for each: from the world it was fitted in to where it stands now."""
+    now = [np.array(o.matrix_world, dtype=np.float64) for o in objects]
+    fitted = [results.stored_matrix(o, results.MATRIX) for o in objects]
+    return [(a @ np.linalg.inv(b)).tolist() for a, b in zip(now, fitted, strict=True)]
+
+
 def combine_job(objects: list[Any], context: Context) -> Job:
     """The shapes of ``objects``, where they stand now, as one new result; world space is its own.
 
@@ -217,13 +221,9 @@ def combine_job(objects: list[Any], context: Context) -> Job:
         InputError: one of them carries no model.
     """
     settings, scene = context.scene.sdf, context.scene
-    places = [
-        np.array(o.matrix_world, dtype=np.float64) @ np.linalg.inv(results.stored_matrix(o, results.MATRIX))
-        for o in objects
-    ]
     body = {
         "operation": settings.combine_operation, "radius": settings.combine_radius, "style": settings.combine_style,
-        "share": 0.5, "resolution": settings.resolution or None, "places": [place.tolist() for place in places],
+        "share": 0.5, "resolution": settings.resolution or None, "places": _places(objects),
         "device": requests.device(settings), "title": f"{settings.combine_operation.title()} of {len(objects)}",
     }  # fmt: skip
     arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
@@ -273,13 +273,9 @@ WITNESS = "Overlap"
 
 def overlap_job(objects: list[Any], context: Context) -> Job:
     """Whether the insides of two results meet where they stand; an empty shows where."""
-    places = [
-        np.array(o.matrix_world, dtype=np.float64) @ np.linalg.inv(results.stored_matrix(o, results.MATRIX))
-        for o in objects
-    ]
     names = " and ".join(o.name for o in objects)
     body = {
-        "places": [place.tolist() for place in places], "device": requests.device(context.scene.sdf), "title": names
+        "places": _places(objects), "device": requests.device(context.scene.sdf), "title": names
     }  # fmt: skip
     arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
     uid, owner = context.scene.session_uid, objects[0].session_uid

@@ -38,6 +38,26 @@ def torus(major: float = 0.5, minor: float = 0.2) -> Field:
     return lambda x: torch.stack([x[:, :2].norm(dim=-1) - major, x[:, 2]], dim=-1).norm(dim=-1) - minor
 
 
+def cylinder(radius: float = 0.5, half: float = 0.5) -> Field:
+    """Exact signed distance to a cylinder along the z axis, ``half`` its half height."""
+
+    def distance(x: Tensor) -> Tensor:
+        over = torch.stack([x[:, :2].norm(dim=-1) - radius, x[:, 2].abs() - half], dim=-1)
+        return over.clamp(min=0).norm(dim=-1) + over.amax(dim=-1).clamp(max=0)
+
+    return distance
+
+
+def capsule(radius: float = 0.25, half: float = 0.5) -> Field:
+    """Exact signed distance to all within ``radius`` of the z axis between -``half`` and ``half``."""
+    return lambda x: torch.stack([x[:, 0], x[:, 1], x[:, 2] - x[:, 2].clamp(-half, half)], dim=-1).norm(dim=-1) - radius
+
+
+def plane() -> Field:
+    """Exact signed distance to what is below z = 0."""
+    return lambda x: x[:, 2]
+
+
 def union(*fields: Field) -> Field:
     """The least of the fields: exact outside, a lower bound of the depth inside."""
     return lambda x: torch.stack([f(x) for f in fields]).amin(dim=0)

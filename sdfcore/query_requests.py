@@ -87,12 +87,8 @@ def combine(request: Message, control: Control) -> Answer:
     from .requests import Measured
 
     body = request.body
-    places = body.get("places") or []
-    parts = [
-        combining.moved_by(_model(request, f"model_{number}"), np.array(place)) for number, place in enumerate(places)
-    ]
     sdf = combining.combine(
-        parts, str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
+        _parts(request), str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
         style=str(body.get("style") or "smooth"), share=float(body.get("share", 0.5)),
     )  # fmt: skip
     resolution = int(body.get("resolution") or sdf.info["resolution"])
@@ -108,16 +104,14 @@ def combine(request: Message, control: Control) -> Answer:
 
 def overlap(request: Message, control: Control) -> Answer:
     """Whether the insides of ``model_0`` and ``model_1``, at the body's ``places``, meet; and where."""
-    from . import combining
     from .extraction import default_box
     from .geometry import Box
     from .queries.bounds import bound_of
     from .queries.overlap import overlap as asked
 
-    places = request.body.get("places") or []
-    if len(places) != 2:
-        raise InputError(f"{len(places)} shapes cannot be asked whether they overlap.", "Select two results.")
-    parts = [combining.moved_by(_model(request, f"model_{n}"), np.array(place)) for n, place in enumerate(places)]
+    parts = _parts(request)
+    if len(parts) != 2:
+        raise InputError(f"{len(parts)} shapes cannot be asked whether they overlap.", "Select two results.")
     control.check()
     boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in parts]
     both = Box(np.minimum(boxes[0].lower, boxes[1].lower), np.maximum(boxes[0].upper, boxes[1].upper))
@@ -125,6 +119,14 @@ def overlap(request: Message, control: Control) -> Answer:
     found = asked((bound_of(one), bound_of(other)), (one, other), both, device=one.device)
     near = found.witness if found.witness is not None else found.open.mean(axis=(0, 1)) if len(found.open) else None
     return {"overlap": found.answer, "place": None if near is None else near.tolist()}, {}
+
+
+def _parts(request: Message) -> list[NeuralSDF]:
+    """``model_0`` …, each where the body's ``places`` put it."""
+    from .combining import moved_by
+
+    places = request.body.get("places") or []
+    return [moved_by(_model(request, f"model_{number}"), np.array(place)) for number, place in enumerate(places)]
 
 
 def _model(request: Message, name: str = "model") -> NeuralSDF:

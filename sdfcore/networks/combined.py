@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .. import fields
+
 Inner = nn.Module | Mapping[str, Any]
 Pushforward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -33,10 +35,7 @@ def pushed(network: nn.Module, points: Tensor, directions: Tensor) -> tuple[Tens
     own = getattr(network, "pushforward", None)
     if own is not None:
         return cast(Pushforward, own)(points, directions)
-    with torch.enable_grad():
-        x = points.detach().requires_grad_(True)
-        value = network(x)
-        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    value, gradient = fields.value_and_gradient(network, points)
     return value, (gradient * directions).sum(dim=-1)
 
 
@@ -239,6 +238,12 @@ def blended(a: Tensor, b: Tensor, radius: float, style: str) -> tuple[Tensor, Te
     )
 
 
+_BODIES: dict[str, Callable[..., fields.Field]] = {
+    "sphere": fields.sphere, "box": lambda *half: fields.box(half), "torus": fields.torus, "cylinder": fields.cylinder,
+    "capsule": fields.capsule, "plane": fields.plane,
+}  # fmt: skip
+
+
 class Body(nn.Module):
     """The exact distance to a plain body round the origin, negative inside.
 
@@ -260,36 +265,9 @@ class Body(nn.Module):
             raise ValueError(f"{shape!r} with the sizes {list(sizes)} is no body")
         self.shape, self.sizes = shape, [float(size) for size in sizes]
         self.config: dict[str, Any] = {"shape": shape, "sizes": self.sizes}
+        self._distance = _BODIES[shape](*self.sizes)
         self.held = nn.Parameter(torch.zeros(1), requires_grad=False)  # says on which device it is
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
-        distance: Tensor = getattr(self, f"_{self.shape}")(points, *self.sizes)
-        return distance
-
-    @staticmethod
-    def _sphere(x: Tensor, radius: float) -> Tensor:
-        return x.norm(dim=-1) - radius
-
-    @staticmethod
-    def _box(x: Tensor, *half: float) -> Tensor:
-        over = x.abs() - x.new_tensor(half)
-        return over.clamp(min=0).norm(dim=-1) + over.amax(dim=-1).clamp(max=0)
-
-    @staticmethod
-    def _torus(x: Tensor, ring: float, tube: float) -> Tensor:
-        return torch.stack([x[..., :2].norm(dim=-1) - ring, x[..., 2]], dim=-1).norm(dim=-1) - tube
-
-    @staticmethod
-    def _cylinder(x: Tensor, radius: float, half: float) -> Tensor:
-        over = torch.stack([x[..., :2].norm(dim=-1) - radius, x[..., 2].abs() - half], dim=-1)
-        return over.clamp(min=0).norm(dim=-1) + over.amax(dim=-1).clamp(max=0)
-
-    @staticmethod
-    def _capsule(x: Tensor, radius: float, half: float) -> Tensor:
-        along = x[..., 2] - x[..., 2].clamp(-half, half)
-        return torch.stack([x[..., 0], x[..., 1], along], dim=-1).norm(dim=-1) - radius
-
-    @staticmethod
-    def _plane(x: Tensor) -> Tensor:
-        return x[..., 2]
+        return self._distance(points)

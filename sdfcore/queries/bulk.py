@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..geometry import Array, Box
 from .bounds import Slabs
+from .boxes import halved, numbers
 
 Progress = Callable[[float], None]
-_EIGHTHS = torch.cartesian_prod(*3 * [torch.tensor([-0.5, 0.5])])  # (8, 3)
 _SLANT = 1e-3  # a plane is taken to rise by this share of its steepest slope along every axis: its error grows by that
 
 _ROUNDED = 1e-9  # of a share: what is left of 16 places when 6 cancel
@@ -119,8 +119,7 @@ def bulk(
         if need <= tolerance or not len(centre) or asked + 8 * len(centre) > most:
             on_progress(1.0)
             return found
-        centre = (centre[:, None] + half[:, None] * _EIGHTHS.to(half)).reshape(-1, 3)
-        half = (half / 2).repeat_interleave(8, dim=0)
+        centre, half = halved(centre, half)
 
 
 class _Moments:
@@ -133,7 +132,7 @@ class _Moments:
 
     def add_whole(self, centre: Tensor, half: Tensor) -> None:
         """Boxes that are inside."""
-        middle, size = _numbers(centre), 2 * _numbers(half)
+        middle, size = numbers(centre), 2 * numbers(half)
         volume = size.prod(axis=1)
         outer = middle[:, :, None] * middle[:, None, :] + np.eye(3) * (size**2 / 12)[:, None, :]
         self._add(volume.sum(), (volume[:, None] * middle).sum(axis=0), (volume[:, None, None] * outer).sum(axis=0))
@@ -146,9 +145,9 @@ class _Moments:
 
     def add_cut(self, centre: Tensor, half: Tensor, least: Tensor, most: Tensor) -> None:
         """Boxes of which between ``least`` and ``most`` (n,), shares, is inside, wherever in them."""
-        middle, size = _numbers(centre), _numbers(half)
+        middle, size = numbers(centre), numbers(half)
         whole = (2 * size).prod(axis=1)
-        volume = Limits(whole * _numbers(least), whole * _numbers(most))
+        volume = Limits(whole * numbers(least), whole * numbers(most))
         place = Limits(middle - size, middle + size)
         rows, columns = (
             Limits(f(place.low), f(place.high)) for f in (lambda v: v[:, :, None], lambda v: v[:, None, :])
@@ -157,10 +156,6 @@ class _Moments:
         second = Limits(volume.low[:, None, None], volume.high[:, None, None]) * (rows * columns)
         sums = [_out(v.low.sum(axis=0), v.high.sum(axis=0)) for v in (volume, first, second)]
         self.volume, self.first, self.second = self.volume + sums[0], self.first + sums[1], self.second + sums[2]
-
-
-def _numbers(values: Tensor) -> Array:
-    return values.double().cpu().numpy()
 
 
 def _shares(bound: Slabs, centre: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,8 @@ from ..errors import NoSurfaceError
 from ..fields import Field
 from ..geometry import Box
 from .bounds import Bound, over_boxes
+from .boxes import CORNERS, halved
 
-_EIGHTHS = torch.cartesian_prod(*3 * [torch.tensor([-0.5, 0.5])])  # (8, 3)
-_CORNERS = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])  # (8, 3)
 _PAIRS = 1 << 20  # of query and box, looked at together
 
 
@@ -89,7 +88,7 @@ class _Search:
     def _learn(self, centre: Tensor, half: Tensor, maybe: Tensor, who: Tensor, which: Tensor) -> None:
         """Points of the surface on the diagonals of boxes whose corners differ in sign, and what they are near to."""
         rows = torch.nonzero(maybe)[:, 0]
-        corners = centre[rows, None] + half[rows, None] * _CORNERS.to(half)
+        corners = centre[rows, None] + half[rows, None] * CORNERS.to(half)
         with torch.no_grad():
             values = self.field(corners.reshape(-1, 3)).reshape(-1, 8)
         self.evaluations += values.numel()
@@ -125,10 +124,4 @@ def _halved(centre: Tensor, half: Tensor, who: Tensor, which: Tensor) -> tuple[T
     """The eighths of the boxes that a pair is left of, and the pairs with them."""
     used, rank = torch.unique(which, return_inverse=True)
     eighth = torch.arange(8, device=which.device)
-    smaller = (centre[used, None] + half[used, None] * _EIGHTHS.to(half)).reshape(-1, 3)
-    return (
-        smaller,
-        (half[used] / 2).repeat_interleave(8, dim=0),
-        who.repeat_interleave(8),
-        (rank[:, None] * 8 + eighth).reshape(-1),
-    )
+    return *halved(centre[used], half[used]), who.repeat_interleave(8), (rank[:, None] * 8 + eighth).reshape(-1)

@@ -49,7 +49,7 @@ class SoftplusCurve:
 
 @dataclass(frozen=True)
 class ReLUCurve:
-    """max(z, slope · z)."""
+    """z above zero, slope · z below; a slope of -1 makes it |z|."""
 
     below: float
     wavy: bool = False
@@ -78,26 +78,6 @@ class ReLUCurve:
 
     def slope(self, z: Tensor) -> Tensor:
         return torch.where(z > 0, 1.0, self.below).to(z.dtype)
-
-    def critical(self, alpha: Tensor, low: Tensor, high: Tensor) -> list[Tensor]:
-        return [_within(torch.zeros_like(alpha), low, high)]
-
-
-@dataclass(frozen=True)
-class AbsCurve:
-    """|z|."""
-
-    steepest: float = 1.0
-    wavy: bool = False
-
-    def noise(self, unit: float) -> float:
-        return 0.0
-
-    def value(self, z: Tensor) -> Tensor:
-        return z.abs()
-
-    def slope(self, z: Tensor) -> Tensor:
-        return z.sign()
 
     def critical(self, alpha: Tensor, low: Tensor, high: Tensor) -> list[Tensor]:
         return [_within(torch.zeros_like(alpha), low, high)]

@@ -10,8 +10,7 @@ import torch
 from ..fields import Field
 from ..geometry import Array, Box
 from .bounds import Bound, over_boxes
-
-_EIGHTHS = torch.cartesian_prod(*3 * [torch.tensor([-0.5, 0.5])])  # (8, 3)
+from .boxes import halved, numbers
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,10 @@ def overlap(
         with torch.no_grad():
             inside = torch.stack([field(centre) < 0 for field in fields]).all(dim=0)
         if inside.any():
-            return Overlap(True, _numbers(centre[inside])[0], np.empty((0, 2, 3)), asked)
+            return Overlap(True, numbers(centre[inside])[0], np.empty((0, 2, 3)), asked)
         kept = (found[0][0] <= 0) & (found[1][0] <= 0)
         centre, half = centre[kept], half[kept]
         if len(centre) and (float(half.max()) <= least_half or asked + 16 * len(centre) > 2 * most):
-            return Overlap(None, None, _numbers(torch.stack([centre - half, centre + half], dim=1)), asked)
-        centre = (centre[:, None] + half[:, None] * _EIGHTHS.to(half)).reshape(-1, 3)
-        half = (half / 2).repeat_interleave(8, dim=0)
+            return Overlap(None, None, numbers(torch.stack([centre - half, centre + half], dim=1)), asked)
+        centre, half = halved(centre, half)
     return Overlap(False, None, np.empty((0, 2, 3)), asked)
-
-
-def _numbers(values: torch.Tensor) -> Array:
-    return values.double().cpu().numpy()

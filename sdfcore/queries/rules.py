@@ -24,7 +24,7 @@ from ..networks.sphere_siren import Quadratic, SphereSiren
 from ..networks.turned import Turned
 from . import features
 from .affine import Arithmetic, Form, joined, unit_of
-from .curves import AbsCurve, SineCurve, TanhCurve, curve_of
+from .curves import ReLUCurve, SineCurve, TanhCurve, curve_of
 
 _WAVE = SineCurve(1.0)
 
@@ -214,7 +214,7 @@ def _(network: Boxed, points: Form, arithmetic: Arithmetic) -> Form:
 @values.register
 def _(network: Offset, points: Form, arithmetic: Arithmetic) -> Form:
     value = values(network.inner, points, arithmetic).shifted(-network.distance)
-    return value.through(AbsCurve(), arithmetic).shifted(-network.wall / 2) if network.wall else value
+    return value.through(ReLUCurve(-1.0), arithmetic).shifted(-network.wall / 2) if network.wall else value
 
 
 @values.register

@@ -13,7 +13,6 @@ from sdfcore.channel import Cancelled
 from sdfcore.errors import InputError
 from sdfcore.geometry import Mesh
 from sdfcore.protocol import Message
-from sdfcore.worker import main  # noqa: F401 - its handlers are looked up below
 
 MODEL = np.frombuffer(storage.to_bytes(combining.body("torus", [1.0, 0.4], (3.0, 2.0, 1.0))), np.uint8)
 
