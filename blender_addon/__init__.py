@@ -20,6 +20,7 @@ _MODULES = (
     "operators",
     "comparing",
     "queries",
+    "skeletons",
     "space_operators",
     "blending",
     "sequences",

@@ -31,6 +31,7 @@ _VERBS = {
     "render": "Rendering",
     "combine": "Making the",
     "overlap": "Comparing",
+    "skeleton": "Finding the skeleton of",
 }
 
 

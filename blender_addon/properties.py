@@ -161,6 +161,15 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_max=100_000,
         max=5_000_000,
     )
+    skeleton_delta: FloatProperty(
+        name="Coarseness",
+        description="How far the surface may lie from the balls of the skeleton, as a share of half the fit's box: "
+        "larger makes fewer balls and bones",
+        default=0.06,
+        min=0.005,
+        max=0.5,
+        precision=3,
+    )
     hide_source: BoolProperty(
         name="Hide Source", description="Hide the object that was fitted when its result arrives", default=False
     )

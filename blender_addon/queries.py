@@ -22,7 +22,9 @@ Context = bpy.types.Context
 POINTS_SUFFIX, PICTURE_SUFFIX = ".points", ".field"
 
 
-def _job(kind: str, result: Any, context: Context, body: dict[str, Any], put: Callable[[Any, Message], Any]) -> Job:
+def result_job(
+    kind: str, result: Any, context: Context, body: dict[str, Any], put: Callable[[Any, Message], Any]
+) -> Job:
     """Ask about the model of ``result``; ``put`` is given the result, as it is then, and the answer."""
     uid, name = result.session_uid, result.name
 
@@ -47,7 +49,7 @@ def measure_job(result: Any, context: Context) -> Job:
         found[results.REPORT] = json.dumps({**results.report(found), results.MEASURES: message.body[results.MEASURES]})
         return found
 
-    return _job("measure", result, context, {"tolerance": 2e-3}, put)
+    return result_job("measure", result, context, {"tolerance": 2e-3}, put)
 
 
 class SDF_OT_measure(OnResult):
@@ -67,7 +69,7 @@ def points_job(result: Any, context: Context) -> Job:
     """As many points as the scene says, evenly on the surface at its offset: a mesh of vertices with normals."""
     settings = context.scene.sdf
     body = {"count": settings.even_points, "level": settings.level, "seed": settings.seed}
-    return _job("even_points", result, context, body, put_points)
+    return result_job("even_points", result, context, body, put_points)
 
 
 def put_points(result: Any, message: Message) -> Any:
@@ -142,7 +144,7 @@ def picture_job(result: Any, context: Context) -> Job:
         "camera": camera_of(result, scene), "width": width, "height": height, "level": settings.level,
         "certain": settings.certain,
     }  # fmt: skip
-    return _job("render", result, context, body, put_picture)
+    return result_job("render", result, context, body, put_picture)
 
 
 def put_picture(result: Any, message: Message) -> Any:

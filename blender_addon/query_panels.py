@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import queries, results
+from . import queries, results, skeletons
 from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
@@ -35,10 +35,26 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(settings, "even_points")
         column.operator("sdf.even_points", icon="POINTCLOUD_DATA")
+        column = layout.column(align=True)
+        column.prop(settings, "skeleton_delta")
+        column.operator("sdf.skeleton", icon="OUTLINER_DATA_ARMATURE")
         layout.operator("sdf.picture", icon="RENDER_STILL")
         layout.operator("sdf.overlap", icon="SELECT_INTERSECT")
         if told := results.report(results.of(context.active_object)).get(results.OVERLAP):
             wrapped(layout, told, width=letters(context))
+
+
+class SDF_PT_skeleton(SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_skeleton"
+    bl_label = "Skeleton"
+    bl_parent_id = "SDF_PT_fit"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return skeletons.is_skeleton(context.active_object)
+
+    def draw(self, context: Context) -> None:
+        self.layout.operator("sdf.armature", icon="ARMATURE_DATA")
 
 
 class SDF_PT_combine(SdfPanel, bpy.types.Panel):
@@ -65,7 +81,7 @@ class SDF_PT_combine(SdfPanel, bpy.types.Panel):
         layout.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
 
 
-_CLASSES = (SDF_PT_ask, SDF_PT_combine)
+_CLASSES = (SDF_PT_ask, SDF_PT_skeleton, SDF_PT_combine)
 
 
 def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard o
 
 @click.group(context_settings={"max_content_width": 110})
 def query() -> None:
-    """Ask fitted models what is certain: volumes, overlaps, nearest points."""
+    """Ask fitted models: volumes, overlaps and nearest points that are certain; rays, even points, skeletons."""
 
 
 @query.command()
@@ -185,3 +185,28 @@ def rays(model: Path, given: Path, output: Path, far: float | None, level: float
 
     line = cast_file(model, given, output, far=far, level=level, device=device, screen=Console(quiet=quiet))
     click.echo(line)
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Centres and links to write: .obj .json .npz.")
+@click.option(
+    "--delta", type=click.FloatRange(0.005, 0.5), default=0.06, show_default=True,
+    help="How far from a ball the surface may lie, in a box of side 2: larger is coarser.",
+)  # fmt: skip
+@click.option("--picture", type=_FILE, help="PNG of the balls and links in the shape.")
+@click.option("--axis", type=click.Choice(["x", "y", "z"]), default="y", show_default=True, help="Looked along.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_device
+@_quiet
+def skeleton(
+    model: Path, output: Path, delta: float, picture: Path | None, axis: str, seed: int, device: str, quiet: bool
+) -> None:
+    """The skeleton of MODEL: few balls inside it that cover it, and how they hang together.
+
+    Best of a model of the recipe tv, whose field is sharp where it is farthest from the surface. .obj holds points,
+    lines and triangles; .json and .npz the radii, and a tree of bones, as well.
+    """
+    from .command_skeleton import SkeletonCommand
+
+    click.echo(SkeletonCommand(model, output, delta, seed, picture, axis, device, quiet).run())

@@ -1,4 +1,4 @@
-"""Pictures of a fit: loss, cross-section, gradient lengths. PNG by matplotlib, without its global state."""
+"""Pictures of a fit: loss, cross-section, gradient lengths, skeleton. PNG by matplotlib, without its global state."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from .files import replacing
 from .geometry import Array, Box, PointCloud
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .fields import NeuralSDF
+    from .queries.skeleton import Skeleton
 
 INK = "#22262e"
 SOFT = "#8a93a3"
@@ -142,6 +145,34 @@ def cross_section(
     bar.ax.tick_params(length=0, labelsize=8, colors=SOFT)
     note = f"{_AXES[normal]} = {cut:.4g} · level sets every {spacing:g}"
     titles(axes, "Cross-section of the field", f"{note} · {shown:,} points near the plane" if shown else note)
+    save_figure(figure, path)
+
+
+def skeleton_picture(
+    skeleton: Skeleton, sdf: NeuralSDF, path: str | os.PathLike[str], *, axis: str = "y", points: int = 30_000
+) -> None:
+    """The balls and links of a skeleton in its shape, looked at along an axis: PNG."""
+    from .extraction import default_box, extract_sdf
+    from .surfaces import sample_surface
+
+    across, up = _plane(_AXES.index(axis))
+    mesh = extract_sdf(sdf, resolution=96, box=sdf.frame.box_to_world(default_box(sdf)))
+    shape = sample_surface(mesh, points, 0).points
+    size = np.ptp(shape, axis=0)
+    scale = 6.6 / max(size[across], size[up])
+    figure, axes = new_figure(size[across] * scale + 0.9, size[up] * scale + 1.3)
+    axes.scatter(shape[:, across], shape[:, up], s=1.0, color=SOFT, alpha=0.12, linewidths=0)
+    centres = skeleton.points[:, [across, up]]
+    balls = [Circle(centre, radius) for centre, radius in zip(centres, skeleton.radii, strict=True)]
+    axes.add_collection(PatchCollection(balls, facecolor=_POINTS, alpha=0.10, linewidths=0))
+    axes.add_collection(PolyCollection(list(centres[skeleton.triangles]), facecolor=INK, alpha=0.15))
+    axes.add_collection(LineCollection(list(centres[skeleton.edges]), colors=INK, linewidths=1.6))
+    axes.scatter(centres[:, 0], centres[:, 1], s=12, color=_POINTS, edgecolors="white", linewidths=0.4, zorder=3)
+    axes.set_aspect("equal")
+    axes.set_xlabel(_AXES[across])
+    axes.set_ylabel(_AXES[up])
+    note = f"{len(centres)} balls · {skeleton.coverage:.1%} of the surface within {skeleton.delta:.3g} of one"
+    titles(axes, "Skeleton", note)
     save_figure(figure, path)
 
 

@@ -5,6 +5,7 @@
 ``render``       what a camera sees
 ``combine``      several models as one
 ``overlap``      whether the insides of two meet
+``skeleton``     few balls that cover it, their links, and a tree of bones
 """
 
 from __future__ import annotations
@@ -121,6 +122,25 @@ def overlap(request: Message, control: Control) -> Answer:
     return {"overlap": found.answer, "place": None if near is None else near.tolist()}, {}
 
 
+def skeleton(request: Message, control: Control) -> Answer:
+    """At the body's ``delta``; of every ball the ``parents`` are its place in a tree of bones, -1 for a root."""
+    from .queries.skeleton import DELTA
+    from .queries.skeleton import skeleton as skeleton_of
+
+    found = skeleton_of(
+        _model(request), delta=float(request.body.get("delta") or DELTA), seed=int(request.body.get("seed") or 0),
+        on_progress=_shown(control, "tracing"),
+    )  # fmt: skip
+    parents = np.full(len(found.points), -1, np.int32)
+    for parent, child in found.bones():
+        parents[child] = parent
+    arrays = {
+        "points": found.points, "radii": found.radii.astype(np.float32), "edges": found.edges.astype(np.int32),
+        "triangles": found.triangles.astype(np.int32), "parents": parents,
+    }  # fmt: skip
+    return {"coverage": found.coverage, "reach": found.delta}, arrays
+
+
 def _parts(request: Message) -> list[NeuralSDF]:
     """``model_0`` …, each where the body's ``places`` put it."""
     from .combining import moved_by
@@ -153,4 +173,7 @@ def _shown(control: Control, stage: str) -> Any:
     return show
 
 
-HANDLERS = {"measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap}
+HANDLERS = {
+    "measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap,
+    "skeleton": skeleton,
+}  # fmt: skip

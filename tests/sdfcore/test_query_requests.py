@@ -149,3 +149,16 @@ def test_overlaps_are_told(apart: float, answer: bool) -> None:
         assert np.linalg.norm(said["place"]) < 1
     with pytest.raises(InputError, match="cannot be asked"):
         query_requests.overlap(Message("overlap", "j", {"device": "cpu"}, {}), Control())  # type: ignore[arg-type]
+
+
+def test_a_skeleton_and_its_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdfcore.queries import skeleton
+
+    monkeypatch.setattr(skeleton, "_TRACES", 300)
+    said, arrays, control = ask("skeleton", delta=0.1)
+    assert said["coverage"] > 0.98
+    count = len(arrays["points"])
+    assert arrays["radii"].shape == arrays["parents"].shape == (count,)
+    assert (arrays["parents"] < 0).sum() == 1
+    assert arrays["parents"].max() < count
+    assert {told["stage"] for told in control.told} == {"tracing"}
