@@ -21,6 +21,7 @@ _MODULES = (
     "comparing",
     "queries",
     "skeletons",
+    "details",
     "space_operators",
     "blending",
     "sequences",

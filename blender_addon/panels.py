@@ -32,6 +32,9 @@ _VERBS = {
     "combine": "Making the",
     "overlap": "Comparing",
     "skeleton": "Finding the skeleton of",
+    "split_detail": "Meshing the base of",
+    "detail_strength": "Meshing",
+    "transfer_detail": "Meshing",
 }
 
 

@@ -161,6 +161,14 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_max=100_000,
         max=5_000_000,
     )
+    detail_strength: FloatProperty(
+        name="Strength",
+        description="How strong the detail is made: 1 leaves it as it is, 0 takes it off, 2 doubles it, -1 turns it "
+        "inside",
+        default=1.0,
+        soft_min=-1.0,
+        soft_max=3.0,
+    )
     skeleton_delta: FloatProperty(
         name="Coarseness",
         description="How far the surface may lie from the balls of the skeleton, as a share of half the fit's box: "

@@ -209,7 +209,7 @@ def combinable(context: Context) -> list[Any]:
     return sorted(found, key=lambda o: (o != context.active_object, o.name_full))
 
 
-def _places(objects: list[Any]) -> list[Any]:
+def places(objects: list[Any]) -> list[Any]:
     """(4, 4) rows for each: from the world it was fitted in to where it stands now."""
     now = [np.array(o.matrix_world, dtype=np.float64) for o in objects]
     fitted = [results.stored_matrix(o, results.MATRIX) for o in objects]
@@ -225,7 +225,7 @@ def combine_job(objects: list[Any], context: Context) -> Job:
     settings, scene = context.scene.sdf, context.scene
     body = {
         "operation": settings.combine_operation, "radius": settings.combine_radius, "style": settings.combine_style,
-        "share": 0.5, "resolution": settings.resolution or None, "places": _places(objects),
+        "share": 0.5, "resolution": settings.resolution or None, "places": places(objects),
         "device": requests.device(settings), "title": f"{settings.combine_operation.title()} of {len(objects)}",
     }  # fmt: skip
     arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
@@ -277,7 +277,7 @@ def overlap_job(objects: list[Any], context: Context) -> Job:
     """Whether the insides of two results meet where they stand; an empty shows where."""
     names = " and ".join(o.name for o in objects)
     body = {
-        "places": _places(objects), "device": requests.device(context.scene.sdf), "title": names
+        "places": places(objects), "device": requests.device(context.scene.sdf), "title": names
     }  # fmt: skip
     arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
     uid, owner = context.scene.session_uid, objects[0].session_uid

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import queries, results, skeletons
+from . import details, queries, results, skeletons
 from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
@@ -81,7 +81,28 @@ class SDF_PT_combine(SdfPanel, bpy.types.Panel):
         layout.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
 
 
-_CLASSES = (SDF_PT_ask, SDF_PT_skeleton, SDF_PT_combine)
+class SDF_PT_detail(SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_detail"
+    bl_label = "Detail"
+    bl_parent_id = "SDF_PT_result"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return details.has_detail(results.of(context.active_object)) or details.pair(context) is not None
+
+    def draw(self, context: Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.operator("sdf.split_detail", icon="MOD_SMOOTH")
+        column = layout.column(align=True)
+        column.prop(context.scene.sdf, "detail_strength")
+        column.operator("sdf.detail_strength", icon="MOD_DISPLACE")
+        column.operator("sdf.transfer_detail", icon="TRACKING_FORWARDS_SINGLE")
+
+
+_CLASSES = (SDF_PT_ask, SDF_PT_skeleton, SDF_PT_combine, SDF_PT_detail)
 
 
 def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__, console, threads
+from .cli_detail import detail
 from .cli_models import combine, import_layers, render
 from .cli_query import query
 from .cli_space import space
@@ -229,7 +230,7 @@ def plot(source: Path, output: Path | None, axis: str, offset: float | None) -> 
         click.echo(str(path))
 
 
-for command in (combine, import_layers, query, render):
+for command in (combine, detail, import_layers, query, render):
     commands.add_command(command)
 commands.add_command(space)
 

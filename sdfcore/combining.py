@@ -83,6 +83,19 @@ def moved_by(sdf: NeuralSDF, matrix: Array) -> NeuralSDF:
     Raises:
         InputError: it scales unevenly, mirrors or shears, which no distance would survive.
     """
+    scale, turn, shift = similarity(matrix)
+    centre = sdf.frame.centre
+    move = scale * turn @ centre + shift - centre
+    still = np.allclose(turn, np.eye(3), atol=1e-7)
+    return moved(sdf, scale=scale, rotation=None if still else turn, shift=move.tolist())
+
+
+def similarity(matrix: Array) -> tuple[float, Array, Array]:
+    """Scale, rotation (3, 3) and shift (3,) of an affine ``matrix`` (4, 4).
+
+    Raises:
+        InputError: it scales unevenly, mirrors or shears, which no distance would survive.
+    """
     rows = np.asarray(matrix, dtype=np.float64)
     if rows.shape != (4, 4) or not np.isfinite(rows).all():
         raise InputError("The placement is no 4 x 4 matrix of finite numbers.", "Give one.")
@@ -92,10 +105,7 @@ def moved_by(sdf: NeuralSDF, matrix: Array) -> NeuralSDF:
             "A shape that is mirrored or scaled unevenly has no distance.",
             "Apply its scale and fit it again, or undo it.",
         )
-    turn, centre = rows[:3, :3] / scale, sdf.frame.centre
-    shift = rows[:3, :3] @ centre + rows[:3, 3] - centre
-    still = np.allclose(turn, np.eye(3), atol=1e-7)
-    return moved(sdf, scale=scale, rotation=None if still else turn, shift=shift.tolist())
+    return scale, rows[:3, :3] / scale, rows[:3, 3]
 
 
 def offset(sdf: NeuralSDF, distance: float = 0.0, *, wall: float = 0.0) -> NeuralSDF:

@@ -79,11 +79,11 @@ def turn_outward(network: nn.Module) -> None:
     """Turn f into -f, in place, if most of the unit box's border is inside."""
     points = torch.rand((4096, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
     points = points / points.abs().amax(dim=1, keepdim=True)
-    last = network.last
-    assert isinstance(last, nn.Linear)
-    if float(network(points.to(last.weight)).sign().mean()) < 0:
-        last.weight.neg_()
-        last.bias.neg_()
+    heads = getattr(network, "heads", None) or [network.last]
+    if float(network(points.to(next(network.parameters()))).sign().mean()) < 0:
+        for head in heads:
+            head.weight.neg_()
+            head.bias.neg_()
 
 
 class Fit:

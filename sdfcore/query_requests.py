@@ -28,7 +28,7 @@ def measure(request: Message, control: Control) -> Answer:
     from .queries.bounds import bound_of
     from .queries.bulk import Limits, bulk
 
-    sdf, show = _model(request), _shown(control, "measuring")
+    sdf, show = model_of(request), shown(control, "measuring")
     box = sdf.frame.box_to_world(default_box(sdf))
     tolerance = float(request.body.get("tolerance") or 1e-3)
     found = bulk(bound_of(sdf), box, tolerance=tolerance, device=sdf.device, on_progress=show)
@@ -46,11 +46,11 @@ def even_points(request: Message, control: Control) -> Answer:
 
     body = request.body
     found = iso_points(
-        _model(request),
+        model_of(request),
         int(body.get("count") or 10_000),
         level=float(body.get("level") or 0.0),
         seed=int(body.get("seed") or 0),
-        on_progress=_shown(control, "spacing"),
+        on_progress=shown(control, "spacing"),
     )
     assert found.normals is not None
     return {}, {"points": found.points, "normals": found.normals}
@@ -72,8 +72,8 @@ def render(request: Message, control: Control) -> Answer:
     if any(place.shape != (3,) or not np.isfinite(place).all() for place in places) or min(width, height) < 1:
         raise InputError("The camera or the size of the picture cannot be.", "Give the scene another camera.")
     seen = picture_of(
-        _model(request), view, width, height, level=float(body.get("level") or 0.0),
-        certain=bool(body.get("certain")), on_progress=_shown(control, "rendering"),
+        model_of(request), view, width, height, level=float(body.get("level") or 0.0),
+        certain=bool(body.get("certain")), on_progress=shown(control, "rendering"),
     )  # fmt: skip
     return {"evaluations": seen.evaluations}, {"colour": seen.colour.astype(np.float32)}
 
@@ -89,12 +89,12 @@ def combine(request: Message, control: Control) -> Answer:
 
     body = request.body
     sdf = combining.combine(
-        _parts(request), str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
+        parts_of(request), str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
         style=str(body.get("style") or "smooth"), share=float(body.get("share", 0.5)),
     )  # fmt: skip
     resolution = int(body.get("resolution") or sdf.info["resolution"])
     sdf.info["resolution"] = resolution
-    mesh = extract_sdf(sdf, resolution=resolution, on_progress=_shown(control, "meshing"))
+    mesh = extract_sdf(sdf, resolution=resolution, on_progress=shown(control, "meshing"))
     told = {
         "recipe": "combined", "operation": sdf.info["operation"], "resolution": resolution, "reason": "",
         "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},
@@ -110,7 +110,7 @@ def overlap(request: Message, control: Control) -> Answer:
     from .queries.bounds import bound_of
     from .queries.overlap import overlap as asked
 
-    parts = _parts(request)
+    parts = parts_of(request)
     if len(parts) != 2:
         raise InputError(f"{len(parts)} shapes cannot be asked whether they overlap.", "Select two results.")
     control.check()
@@ -128,8 +128,8 @@ def skeleton(request: Message, control: Control) -> Answer:
     from .queries.skeleton import skeleton as skeleton_of
 
     found = skeleton_of(
-        _model(request), delta=float(request.body.get("delta") or DELTA), seed=int(request.body.get("seed") or 0),
-        on_progress=_shown(control, "tracing"),
+        model_of(request), delta=float(request.body.get("delta") or DELTA), seed=int(request.body.get("seed") or 0),
+        on_progress=shown(control, "tracing"),
     )  # fmt: skip
     parents = np.full(len(found.points), -1, np.int32)
     for parent, child in found.bones():
@@ -141,15 +141,15 @@ def skeleton(request: Message, control: Control) -> Answer:
     return {"coverage": found.coverage, "reach": found.delta}, arrays
 
 
-def _parts(request: Message) -> list[NeuralSDF]:
+def parts_of(request: Message) -> list[NeuralSDF]:
     """``model_0`` …, each where the body's ``places`` put it."""
     from .combining import moved_by
 
     places = request.body.get("places") or []
-    return [moved_by(_model(request, f"model_{number}"), np.array(place)) for number, place in enumerate(places)]
+    return [moved_by(model_of(request, f"model_{number}"), np.array(place)) for number, place in enumerate(places)]
 
 
-def _model(request: Message, name: str = "model") -> NeuralSDF:
+def model_of(request: Message, name: str = "model") -> NeuralSDF:
     from . import planning, storage
 
     model = request.arrays.get(name)
@@ -159,7 +159,7 @@ def _model(request: Message, name: str = "model") -> NeuralSDF:
     return storage.from_bytes(model.tobytes(), device)
 
 
-def _shown(control: Control, stage: str) -> Any:
+def shown(control: Control, stage: str) -> Any:
     clock = Stopwatch(stage)
 
     def show(fraction: float) -> None:

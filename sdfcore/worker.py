@@ -233,7 +233,15 @@ def run(
 
 def main() -> NoReturn:
     threads.settle()
-    from . import fit_request, path_requests, peer_request, query_requests, requests, space_requests
+    from . import (
+        detail_requests,
+        fit_request,
+        path_requests,
+        peer_request,
+        query_requests,
+        requests,
+        space_requests,
+    )
 
     handlers = {
         "fit": fit_request.fit,
@@ -243,6 +251,7 @@ def main() -> NoReturn:
         **space_requests.HANDLERS,
         **path_requests.HANDLERS,
         **query_requests.HANDLERS,
+        **detail_requests.HANDLERS,
     }
     run(handlers, requests.capabilities, warm=fit_request.warm_up)
 

@@ -150,6 +150,13 @@ class FakeWorker:
             arrays = box_arrays(np.array([[-1, -1, -1], [2, 1, 1]], np.float32))
             model = {"model": np.frombuffer(MODEL, np.uint8)}
             return [Message("done", request.job, {"report": {"recipe": "combined"}}, {**arrays, **model})]
+        if request.kind == "split_detail":
+            arrays = box_arrays(np.array([[0, 1, 2], [2, 3, 4]], np.float32))
+            height = {"detail": np.full(len(arrays["vertices"]), 0.25, np.float32)}
+            return [Message("done", request.job, {}, {**arrays, **height})]
+        if request.kind in ("detail_strength", "transfer_detail"):
+            arrays = {**box_arrays(np.array([[0, 1, 2], [2, 3, 4]], np.float32)), "model": np.frombuffer(MODEL, "u1")}
+            return [Message("done", request.job, {"report": {"recipe": "idf"}}, arrays)]
         if request.kind == "compare_with":
             return [Message("done", request.job, {"report": REPORT}, answer_arrays(request))]
         if request.kind in ("learn", "describe", "decode", "interpolate", "project", "complete"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def spaces(
 ) -> None:  # fmt: skip
     """Learning, inference, interpolation, completion and blending on the families and shapes of DATA."""
     wanted, found, text, parts = only.split(","), [], [], {}
+    if importlib.util.find_spec("pymeshlab") is None:
+        raise click.ClickException("Poisson, to compare with, needs pymeshlab: pip install -e '.[benchmark]'.")
     if resume and as_file is not None and as_file.exists():
         parts = json.loads(as_file.read_text(encoding="utf-8"))["parts"]
     if keep is not None:

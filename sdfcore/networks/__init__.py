@@ -17,6 +17,7 @@ from ..errors import StorageError
 from .coded import Coded, CodedMLP
 from .combined import Body, Boxed, Combined, Offset, Placed
 from .deepsdf import DeepSDF, DeepSDFDecoder
+from .displaced import Displaced, OnSurface
 from .fourier import FourierMLP
 from .grid import FeatureGrid
 from .hashed import HashGrid
@@ -45,6 +46,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "offset": Offset,
     "combined": Combined,
     "body": Body,
+    "displaced": Displaced,
+    "on_surface": OnSurface,
 }
 #: Coded networks, of shape spaces.
 DECODERS: dict[str, type[nn.Module]] = {"coded_mlp": CodedMLP, "deepsdf_decoder": DeepSDFDecoder}
@@ -63,12 +66,14 @@ __all__ = [
     "Combined",
     "DeepSDF",
     "DeepSDFDecoder",
+    "Displaced",
     "FeatureGrid",
     "FourierMLP",
     "HashGrid",
     "Lipschitz",
     "Mended",
     "Offset",
+    "OnSurface",
     "Placed",
     "PointNet",
     "ReLU",

@@ -18,7 +18,8 @@ Inner = nn.Module | Mapping[str, Any]
 Pushforward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _built(inner: Inner) -> nn.Module:
+def built(inner: Inner) -> nn.Module:
+    """The network, or an untrained one of its ``kind`` and ``config``."""
     if isinstance(inner, nn.Module):
         return inner
     from . import build  # which knows the classes here, too
@@ -26,7 +27,8 @@ def _built(inner: Inner) -> nn.Module:
     return build(inner["kind"], inner["config"])
 
 
-def _described(inner: nn.Module) -> dict[str, Any]:
+def described(inner: nn.Module) -> dict[str, Any]:
+    """Its ``kind`` and ``config``."""
     return {"kind": inner.kind, "config": inner.config}
 
 
@@ -35,7 +37,8 @@ def pushed(network: nn.Module, points: Tensor, directions: Tensor) -> tuple[Tens
     own = getattr(network, "pushforward", None)
     if own is not None:
         return cast(Pushforward, own)(points, directions)
-    value, gradient = fields.value_and_gradient(network, points)
+    with torch.inference_mode(False):  # which would forbid autograd
+        value, gradient = fields.value_and_gradient(network, points.clone() if points.is_inference() else points)
     return value, (gradient * directions).sum(dim=-1)
 
 
@@ -53,9 +56,9 @@ class Placed(nn.Module):
         self, inner: Inner, scale: float = 1.0, rotation: Tensor | None = None, shift: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.inner = _built(inner)
+        self.inner = built(inner)
         self.scale = float(scale)
-        self.config: dict[str, Any] = {"inner": _described(self.inner), "scale": self.scale}
+        self.config: dict[str, Any] = {"inner": described(self.inner), "scale": self.scale}
         self.register_buffer("rotation", torch.eye(3) if rotation is None else rotation.to(torch.float32))
         self.register_buffer("shift", torch.zeros(3) if shift is None else shift.to(torch.float32))
         self.rotation: Tensor
@@ -88,8 +91,8 @@ class Boxed(nn.Module):
 
     def __init__(self, inner: Inner, lower: Tensor | None = None, upper: Tensor | None = None) -> None:
         super().__init__()
-        self.inner = _built(inner)
-        self.config: dict[str, Any] = {"inner": _described(self.inner)}
+        self.inner = built(inner)
+        self.config: dict[str, Any] = {"inner": described(self.inner)}
         self.register_buffer("lower", -torch.ones(3) if lower is None else lower.to(torch.float32))
         self.register_buffer("upper", torch.ones(3) if upper is None else upper.to(torch.float32))
         self.lower: Tensor
@@ -123,9 +126,9 @@ class Offset(nn.Module):
 
     def __init__(self, inner: Inner, distance: float = 0.0, wall: float = 0.0) -> None:
         super().__init__()
-        self.inner = _built(inner)
+        self.inner = built(inner)
         self.distance, self.wall = float(distance), float(wall)
-        self.config: dict[str, Any] = {"inner": _described(self.inner), "distance": self.distance, "wall": self.wall}
+        self.config: dict[str, Any] = {"inner": described(self.inner), "distance": self.distance, "wall": self.wall}
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
@@ -173,10 +176,10 @@ class Combined(nn.Module):
             raise ValueError(f"{operation!r} in style {style!r} of {len(children)} fields is not known")
         if operation == "morph" and len(children) != 2:
             raise ValueError(f"a morph is between two fields, not {len(children)}")
-        self.parts = nn.ModuleList(_built(child) for child in children)
+        self.parts = nn.ModuleList(built(child) for child in children)
         self.operation, self.radius, self.style, self.share = operation, float(radius), style, float(share)
         self.config: dict[str, Any] = {
-            "children": [_described(part) for part in self.parts], "operation": operation, "radius": self.radius,
+            "children": [described(part) for part in self.parts], "operation": operation, "radius": self.radius,
             "style": style, "share": self.share,
         }  # fmt: skip
 

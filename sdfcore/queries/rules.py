@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedLayerError
 from ..networks.combined import Body, Boxed, Combined, Offset, Placed, blended
 from ..networks.deepsdf import DeepSDF
+from ..networks.displaced import Displaced
 from ..networks.fourier import FourierMLP
 from ..networks.grid import FeatureGrid
 from ..networks.hashed import HashGrid
@@ -182,6 +183,16 @@ def _(network: FeatureGrid, points: Form, arithmetic: Arithmetic) -> Form:
 def _(network: HashGrid, points: Form, arithmetic: Arithmetic) -> Form:
     h = joined(points, features.of_hash(network, points))
     return _read_out(network.last, _layers(h, linears(network.layers), network.activation, arithmetic))
+
+
+@values.register
+def _(network: Displaced, points: Form, arithmetic: Arithmetic) -> Form:
+    """The base somewhere within the farthest displacement, which is less where the base is far from its surface."""
+    low, high = values(network.base, points, arithmetic).bounds()
+    nearest = torch.where((low <= 0) & (high >= 0), 0.0, torch.minimum(low.abs(), high.abs()))
+    farthest = abs(network.amplitude) / (1 + (nearest / network.reach) ** 4) * (1 + 64 * unit_of(low.dtype))
+    moved = points.own().widened(farthest + 8 * unit_of(low.dtype) * (points.magnitude() + farthest))
+    return values(network.base, moved, arithmetic)
 
 
 # Fields made of fields ----------------------------------------------------------------------------------------------

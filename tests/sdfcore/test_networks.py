@@ -46,7 +46,7 @@ def points_in(count: int, half: float = 1.0, seed: int = 1) -> Tensor:
 
 
 #: Networks made of networks have tests of their own.
-COMBINED = ("placed", "boxed", "offset", "combined", "body")
+COMBINED = ("placed", "boxed", "offset", "combined", "body", "displaced", "on_surface")
 
 
 def grid(points: np.ndarray = PATCH, seed: int = 0, amplitude: float = 0.3) -> FeatureGrid:
