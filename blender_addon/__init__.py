@@ -22,6 +22,7 @@ _MODULES = (
     "queries",
     "skeletons",
     "details",
+    "exporting",
     "space_operators",
     "blending",
     "sequences",

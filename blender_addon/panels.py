@@ -32,6 +32,8 @@ _VERBS = {
     "combine": "Making the",
     "overlap": "Comparing",
     "skeleton": "Finding the skeleton of",
+    "export": "Writing",
+    "volume": "Filling the voxels of",
     "split_detail": "Meshing the base of",
     "detail_strength": "Meshing",
     "transfer_detail": "Meshing",

@@ -39,6 +39,9 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         column.prop(settings, "skeleton_delta")
         column.operator("sdf.skeleton", icon="OUTLINER_DATA_ARMATURE")
         layout.operator("sdf.picture", icon="RENDER_STILL")
+        row = layout.row(align=True)
+        row.operator("sdf.export_volume", icon="VOLUME_DATA")
+        row.operator("sdf.export_field", icon="EXPORT")
         layout.operator("sdf.overlap", icon="SELECT_INTERSECT")
         if told := results.report(results.of(context.active_object)).get(results.OVERLAP):
             wrapped(layout, told, width=letters(context))

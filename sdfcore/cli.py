@@ -18,7 +18,7 @@ import click
 
 from . import __version__, console, threads
 from .cli_detail import detail
-from .cli_models import combine, import_layers, render
+from .cli_models import combine, export, import_layers, render
 from .cli_query import query
 from .cli_space import space
 from .console import Console
@@ -230,7 +230,7 @@ def plot(source: Path, output: Path | None, axis: str, offset: float | None) -> 
         click.echo(str(path))
 
 
-for command in (combine, detail, import_layers, query, render):
+for command in (combine, detail, export, import_layers, query, render):
     commands.add_command(command)
 commands.add_command(space)
 

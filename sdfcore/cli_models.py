@@ -69,6 +69,20 @@ def import_layers(layers: Path, output: Path) -> None:
 
 @click.command()
 @click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="File to write: .onnx, .glsl or .osl.")
+def export(model: Path, output: Path) -> None:
+    """MODEL for other programs: an ONNX model, or a function of a shading language, GLSL or OSL.
+
+    All take places in world units and give signed distances. An ONNX file is compared with the network before it is
+    kept. Shading languages take plain networks (recipes igr, siren, digs, lipschitz), not those with feature grids.
+    """
+    from .command_export import ExportCommand
+
+    click.echo(ExportCommand(model, output).run())
+
+
+@click.command()
+@click.argument("model", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Picture to write: .png.")
 @click.option("--camera", metavar="X,Y,Z", callback=_place, help="Where it stands; in front and above if not given.")
 @click.option("--target", metavar="X,Y,Z", callback=_place, help="What it looks at; the middle of the shape.")

@@ -8,6 +8,7 @@
     ├─ NoSurfaceError           the field has no such level set; carries the field's range
     ├─ DivergedError            the loss stopped being a number; carries step and term
     ├─ UnsupportedLayerError    a bound was asked of a layer that has no rule
+    ├─ ExportError              a shape cannot be written for another program
     ├─ StorageError             not our file, a newer version, or a damaged one
     └─ EngineError              the worker process
        ├─ EngineMissingError    no usable Python or torch
@@ -74,6 +75,10 @@ class DivergedError(SdfError):
 
 class UnsupportedLayerError(SdfError):
     """A bound was asked of a layer that has no rule."""
+
+
+class ExportError(SdfError):
+    """A shape cannot be written for another program, or what was written gives other values."""
 
 
 class StorageError(SdfError):

@@ -6,6 +6,8 @@
 ``combine``      several models as one
 ``overlap``      whether the insides of two meet
 ``skeleton``     few balls that cover it, their links, and a tree of bones
+``export``       the content of a file for another program
+``volume``       a narrow band of voxels round the surface
 """
 
 from __future__ import annotations
@@ -141,6 +143,33 @@ def skeleton(request: Message, control: Control) -> Answer:
     return {"coverage": found.coverage, "reach": found.delta}, arrays
 
 
+def export(request: Message, control: Control) -> Answer:
+    """The content of a file that ends with the body's ``suffix``: .onnx, .glsl or .osl."""
+    from .command_export import SUFFIXES, exported
+
+    suffix = str(request.body.get("suffix"))
+    if suffix not in SUFFIXES:
+        raise InputError(f"Models cannot be exported as {suffix!r}.", f"Known are {', '.join(SUFFIXES)}.")
+    show = shown(control, "exporting")
+    show(0.0)
+    data = exported(model_of(request).to("cpu"), suffix)
+    show(1.0)
+    return {}, {"data": np.frombuffer(data, np.uint8)}
+
+
+def volume(request: Message, control: Control) -> Answer:
+    """At the body's ``resolution`` and ``level``, ``width`` voxels to either side."""
+    from .exports.volume import BAND, narrow_band
+
+    body, sdf = request.body, model_of(request)
+    found = narrow_band(
+        sdf, resolution=int(body.get("resolution") or sdf.info.get("resolution") or 256),
+        width=float(body.get("width") or BAND), level=float(body.get("level") or 0.0),
+        on_progress=shown(control, "filling"),
+    )  # fmt: skip
+    return {"voxel": found.voxel, "band": found.band}, {"first": found.first, "values": found.values}
+
+
 def parts_of(request: Message) -> list[NeuralSDF]:
     """``model_0`` …, each where the body's ``places`` put it."""
     from .combining import moved_by
@@ -175,5 +204,5 @@ def shown(control: Control, stage: str) -> Any:
 
 HANDLERS = {
     "measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap,
-    "skeleton": skeleton,
+    "skeleton": skeleton, "export": export, "volume": volume,
 }  # fmt: skip

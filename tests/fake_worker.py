@@ -87,6 +87,17 @@ def path_arrays(request: Message) -> dict[str, np.ndarray]:
     return named
 
 
+def ball_band(voxel: float = 0.1, band: float = 0.3) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A ball of radius 1 at (1, 2, 3) as the worker gives a narrow band: blocks of 8³ voxels."""
+    blocks = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in ((-1, 3), (1, 4), (2, 6))), indexing="ij"), -1)
+    first = blocks.reshape(-1, 3) * 8
+    within = np.stack(np.meshgrid(*3 * [np.arange(8)], indexing="ij"), axis=-1)
+    places = (first[:, None, None, None] + within) * voxel
+    values = np.clip(np.linalg.norm(places - [1.0, 2.0, 3.0], axis=-1) - 1, -band, band).astype(np.float32)
+    used = (np.abs(values) < band).any(axis=(1, 2, 3))
+    return {"voxel": voxel, "band": band}, {"first": first[used].astype(np.int32), "values": values[used]}
+
+
 def asked(request: Message) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The answer to a question about a model: a unit ball at (1, 2, 3), in the world of the fit."""
     if request.kind == "measure":
@@ -150,6 +161,10 @@ class FakeWorker:
             arrays = box_arrays(np.array([[-1, -1, -1], [2, 1, 1]], np.float32))
             model = {"model": np.frombuffer(MODEL, np.uint8)}
             return [Message("done", request.job, {"report": {"recipe": "combined"}}, {**arrays, **model})]
+        if request.kind == "export":
+            return [Message("done", request.job, {}, {"data": np.frombuffer(b"a network", np.uint8)})]
+        if request.kind == "volume":
+            return [Message("done", request.job, *ball_band())]
         if request.kind == "split_detail":
             arrays = box_arrays(np.array([[0, 1, 2], [2, 3, 4]], np.float32))
             height = {"detail": np.full(len(arrays["vertices"]), 0.25, np.float32)}

@@ -42,7 +42,8 @@ def gathered(features: Tensor, rows: Tensor, weights: Sequence[Tensor], empty: i
 
     The row ``empty`` is zero and is not taught.
     """
-    if features.device.type == "cpu" and not any(weight.requires_grad for weight in weights):
+    by_hand = features.device.type == "cpu" and not any(weight.requires_grad for weight in weights)
+    if by_hand and not torch.compiler.is_compiling():
         found: tuple[Tensor, ...] = _Sums.apply(features, rows, empty, *weights)
         return found
     return tuple(_bagged(features, rows, weight, empty) for weight in weights)
@@ -50,14 +51,14 @@ def gathered(features: Tensor, rows: Tensor, weights: Sequence[Tensor], empty: i
 
 def _bagged(features: Tensor, rows: Tensor, weights: Tensor, empty: int | None) -> Tensor:
     flat = weights.reshape(-1, 8)
-    if features.device.type == "mps":  # has no weighted embedding_bag
+    if features.device.type == "mps" or torch.compiler.is_compiling():  # which have no weighted embedding_bag
         picked = functional.embedding(rows.reshape(-1, 8).long(), features, padding_idx=empty)
         sums = (picked * flat[..., None]).sum(dim=1)
     else:
         sums = functional.embedding_bag(
             rows.reshape(-1, 8), features, per_sample_weights=flat, mode="sum", padding_idx=empty
         )
-    return sums.reshape(len(rows), -1)
+    return sums.reshape(rows.shape[0], -1)
 
 
 class _Sums(torch.autograd.Function):

@@ -69,7 +69,8 @@ class Cells(nn.Module):
         """
         u = ((points + 1) * (self.sides / 2)).clamp(min=0).minimum(self.sides)
         low = u.floor().minimum(self.sides - 1)
-        x, y, z = low.to(torch.int32).unbind(dim=-1)
+        whole = torch.int64 if torch.compiler.is_compiling() else torch.int32  # ONNX has indices of 64 bits only
+        x, y, z = low.to(whole).unbind(dim=-1)
         block = ((x >> 3) * self.across + (y >> 3)) * self.across + (z >> 3) + self.base
         place = (self.top[block] << 9) | ((x & 7) << 6) | ((y & 7) << 3) | (z & 7)
         cell = self.table[place]
