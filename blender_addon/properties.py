@@ -161,6 +161,14 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_max=100_000,
         max=5_000_000,
     )
+    even_edges: FloatProperty(
+        name="At Edges",
+        description="The share of the points that Even Points puts where the surface bends sharply",
+        default=0.0,
+        min=0.0,
+        max=0.9,
+        subtype="FACTOR",
+    )
     detail_strength: FloatProperty(
         name="Strength",
         description="How strong the detail is made: 1 leaves it as it is, 0 takes it off, 2 doubles it, -1 turns it "

@@ -68,7 +68,9 @@ class SDF_OT_measure(OnResult):
 def points_job(result: Any, context: Context) -> Job:
     """As many points as the scene says, evenly on the surface at its offset: a mesh of vertices with normals."""
     settings = context.scene.sdf
-    body = {"count": settings.even_points, "level": settings.level, "seed": settings.seed}
+    body = {
+        "count": settings.even_points, "level": settings.level, "edges": settings.even_edges, "seed": settings.seed
+    }  # fmt: skip
     return result_job("even_points", result, context, body, put_points)
 
 

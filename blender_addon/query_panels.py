@@ -34,6 +34,7 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
             _draw_measures(layout, measures)
         column = layout.column(align=True)
         column.prop(settings, "even_points")
+        column.prop(settings, "even_edges", slider=True)
         column.operator("sdf.even_points", icon="POINTCLOUD_DATA")
         column = layout.column(align=True)
         column.prop(settings, "skeleton_delta")

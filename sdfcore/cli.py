@@ -66,6 +66,13 @@ def _fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("source", metavar="INPUT", type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
 @_fit_options
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=NUMBER",
+    multiple=True,
+    help="Change a number of the recipe's size: width, depth, batch, rate; may be repeated.",
+)
 @click.option("--save", type=_FILE, metavar="MODEL", help="Keep the fitted model (.safetensors) for 'sdfcore mesh'.")
 @click.option("--report", type=_FILE, metavar="JSON", help="Write what was done and how good it became.")
 @click.option("--pictures", type=_FILE, metavar="DIR", help="Write loss, cross-section and gradients as PNG.")

@@ -150,9 +150,14 @@ def closest(model: Path, points: Path, output: Path, smallest: float, device: st
 @click.option("--count", type=click.IntRange(min=10), default=10_000, show_default=True, help="How many.")
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--edges", type=click.FloatRange(0, 0.9), default=0.0, show_default=True, help="The share put at sharp bends."
+)
 @_device
 @_quiet
-def points(model: Path, output: Path, count: int, level: float, seed: int, device: str, quiet: bool) -> None:
+def points(
+    model: Path, output: Path, count: int, level: float, seed: int, edges: float, device: str, quiet: bool
+) -> None:
     """Evenly spaced points on MODEL's surface, with normals (iso-points)."""
     from . import storage, writing
     from .queries.iso_points import iso_points
@@ -160,7 +165,7 @@ def points(model: Path, output: Path, count: int, level: float, seed: int, devic
     writing.check(output, points=True)
     sdf, screen = storage.load(model, device=device), Console(quiet=quiet)
     with screen.progress(1000):
-        found = iso_points(sdf, count, level=level, seed=seed, on_progress=screen.fraction)
+        found = iso_points(sdf, count, level=level, edges=edges, seed=seed, on_progress=screen.fraction)
     writing.write(output, found)
     click.echo(f"{output}: {len(found)} points")
 

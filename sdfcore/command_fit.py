@@ -34,6 +34,7 @@ class FitCommand:
     """The options of ``sdfcore fit``; :meth:`run` does it.
 
     Args:
+        settings: of the recipe's size, each as NAME=NUMBER.
         clock: seconds since the work began, for its promise of ``seconds``.
         interruptible: the first Ctrl-C ends the fit early and keeps its result.
     Raises:
@@ -55,6 +56,7 @@ class FitCommand:
     report: Path | None
     pictures: Path | None
     quiet: bool
+    settings: tuple[str, ...] = ()
     clock: Callable[[], float] = seconds_since_start
     interruptible: bool = True
 
@@ -110,6 +112,7 @@ class FitCommand:
             samples=self.samples,
             on_stage=stage,
             seconds_left=None if deadline is None else deadline.training_begins,
+            settings=settings_of(self.settings),
         )
 
     def check(self) -> None:
@@ -124,6 +127,7 @@ class FitCommand:
             raise InputError(f"--level {self.level} is no distance.", "Give a finite number, in world units.")
         if self.effort not in PRESETS:
             raise InputError(f"There is no preset {self.effort!r}.", f"Choose one of: {', '.join(PRESETS)}.")
+        settings_of(self.settings)
         check_mesh_output(self.output)
         if self.save is not None:
             check_output(self.save, ".safetensors")
@@ -231,6 +235,22 @@ def check_mesh_output(path: Path) -> None:
 
     writing.check(path)
     _check_rights(path)
+
+
+def settings_of(words: tuple[str, ...]) -> dict[str, float]:
+    """The numbers in words like ``width=128``.
+
+    Raises:
+        InputError: one is no such word.
+    """
+    found = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError as error:
+            raise InputError(f"--set {word} is no NAME=NUMBER.", "As in --set width=128.") from error
+    return found
 
 
 def check_output(path: Path, suffix: str) -> None:

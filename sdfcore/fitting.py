@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -100,6 +100,7 @@ class Fit:
         start: a fit to go on from; its network, frame and recipe are taken.
         seconds_left: asked once, when the preparation is done: what is left of ``seconds`` by then, if that is not the
             difference.
+        settings: numbers of the recipe's ``Size``, by name, that are to be others: width, depth, batch, rate.
     Raises:
         InputError and its kin, from the plan. DivergedError while iterating; ``sdf`` then still is the best so far.
     """
@@ -119,6 +120,7 @@ class Fit:
         start: NeuralSDF | None = None,
         on_stage: Callable[[str], None] | None = None,
         seconds_left: Callable[[], float] | None = None,
+        settings: Mapping[str, float] | None = None,
     ) -> None:
         self.seconds_left = seconds_left
         self.began = time.perf_counter()
@@ -139,6 +141,7 @@ class Fit:
             resolution=resolution,
             device=device,
             seed=seed,
+            settings=settings,
         )
         self._budget_steps = steps if seconds is not None else self.plan.steps
         self._fixed_resolution = resolution is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -123,10 +124,12 @@ def plan(
     resolution: int | None = None,
     device: str = "auto",
     seed: int = 0,
+    settings: Mapping[str, float] | None = None,
 ) -> Plan:
     """Decide everything about a fit of ``source``.
 
-    A time budget without a step budget lets the steps run as far as the time goes.
+    A time budget without a step budget lets the steps run as far as the time goes. ``settings`` are numbers of the
+    recipe's :class:`~sdfcore.recipe.Size`, by name, that are to be others.
     Raises:
         InputError: unknown names, too few points, numbers out of range.
     """
@@ -135,7 +138,7 @@ def plan(
     kind, found = input_kind(source)
     name, reason = _chosen(source, kind, found) if recipe == "auto" else (recipe, "You chose it.")
     chosen = RECIPES[name]
-    size = chosen.sizes[preset]
+    size = chosen.sizes[preset].changed(settings or {})
     if seconds is not None and steps is None:  # what is prepared is in proportion to the steps that can be taken
         size = replace(size, steps=int(np.clip(STEPS_PER_SECOND * seconds, 1, size.steps)))
     return Plan(

@@ -43,7 +43,7 @@ def measure(request: Message, control: Control) -> Answer:
 
 
 def even_points(request: Message, control: Control) -> Answer:
-    """The body's ``count`` points at its ``level``."""
+    """The body's ``count`` points at its ``level``, the share ``edges`` of them at sharp bends."""
     from .queries.iso_points import iso_points
 
     body = request.body
@@ -51,6 +51,7 @@ def even_points(request: Message, control: Control) -> Answer:
         model_of(request),
         int(body.get("count") or 10_000),
         level=float(body.get("level") or 0.0),
+        edges=float(body.get("edges") or 0.0),
         seed=int(body.get("seed") or 0),
         on_progress=shown(control, "spacing"),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
 
+from .errors import InputError
 from .evidence import Evidence
 from .objectives import Objective
 from .sampling import Sampler
@@ -15,7 +18,10 @@ from .sampling import Sampler
 
 @dataclass(frozen=True)
 class Size:
-    """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds the grids."""
+    """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds the grids.
+
+    ``warm_up`` and ``refresh`` are for what looks at its own surface: steps before the first time, and between times.
+    """
 
     width: int
     depth: int
@@ -23,6 +29,26 @@ class Size:
     batch: int
     rate: float
     nodes: int = 0
+    warm_up: int = 0
+    refresh: int = 0
+
+    def changed(self, settings: Mapping[str, float]) -> Size:
+        """With other numbers, by name; whole ones but for the rate.
+
+        Raises:
+            InputError: a name that means nothing here, or a number out of range.
+        """
+        known = [field.name for field in fields(self) if field.name != "steps" and getattr(self, field.name)]
+        made: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name not in known:
+                raise InputError(f"There is no setting {name!r} in this recipe.", f"Choose of {', '.join(known)}.")
+            made[name] = float(value) if name == "rate" else int(value)
+            if not (math.isfinite(value) and made[name] > 0 and made[name] == value):
+                raise InputError(
+                    f"{name} cannot be {value:g}.", "Give a positive number, a whole one but for the rate."
+                )
+        return replace(self, **made)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Batch:
     distances: Tensor | None = None
     feet: Tensor | None = None
     near: Tensor | None = None
+    iso: Tensor | None = None
+    iso_normals: Tensor | None = None
 
     @property
     def known_feet(self) -> Tensor:
@@ -93,7 +95,7 @@ def _together(batches: Sequence[Batch], join: Callable[[list[Tensor]], Tensor]) 
     surface, space = of("surface"), of("space")
     assert surface is not None  # every batch has these two
     assert space is not None
-    others = ("normals", "directions", "distances", "feet", "near")
+    others = ("normals", "directions", "distances", "feet", "near", "iso", "iso_normals")
     return Batch(surface, space, *(of(name) for name in others))
 
 

@@ -53,7 +53,7 @@ def test_even_points_lie_over_the_result_wherever_it_is_now(result, worker):
     assert bpy.ops.sdf.even_points() == {"FINISHED"}
     made = bpy.data.objects[result.name + queries.POINTS_SUFFIX]
     assert worker.bodies("even_points")[0] | {"device": "", "title": ""} == {
-        "count": 200, "level": pytest.approx(0.1), "seed": 0, "device": "", "title": ""
+        "count": 200, "level": pytest.approx(0.1), "edges": 0.0, "seed": 0, "device": "", "title": ""
     }  # fmt: skip
     assert len(made.data.vertices) == 200
     assert len(made.data.polygons) == 0

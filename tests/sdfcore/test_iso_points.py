@@ -68,3 +68,18 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(NoSurfaceError):
         iso_points(TORUS, 100, level=-2.0)
     assert isinstance(TORUS, NeuralSDF)
+
+
+def test_more_of_them_where_the_surface_bends() -> None:
+    box = combining.body("box", [1.0, 1.0, 1.0])
+    counts = []
+    for edges in (0.0, 0.4):
+        cloud = iso_points(box, 600, edges=edges, rounds=10)
+        assert len(cloud) == 600
+        with torch.no_grad():
+            assert float(box(torch.tensor(cloud.points)).abs().max()) < 1e-4
+        second = np.sort(np.abs(cloud.points), axis=1)[:, 1]  # 1 on an edge
+        counts.append(int((second > 0.9).sum()))
+    assert counts[1] > 1.5 * counts[0]
+    with pytest.raises(InputError, match="edges"):
+        iso_points(box, 600, edges=1.0)
