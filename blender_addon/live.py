@@ -1,4 +1,4 @@
-"""Meshes that follow their sliders: coarse while something changes, at full resolution a moment after the last change.
+"""Meshes that follow their settings: coarse while something changes, at full resolution a moment after the last change.
 
 The newest request wins: of an object, at most one shape is being decoded, and only the values as they are when that is
 over are asked for next. What is shown on the way is no undo step. A mesh remembers which request it is the answer to
@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import bpy
 from bpy.app.handlers import persistent
@@ -29,6 +29,58 @@ SETTLED = 0.4  # seconds without a change after which the full resolution is ask
 SHOWN = "sdf_shown"
 
 
+# --- what is followed ------------------------------------------------------------------------------------------------
+
+
+class Follower(Protocol):
+    """What makes the mesh of an object follow its settings: those of a place in a space, or of a list of shapes."""
+
+    def owns(self, obj: Any) -> bool:
+        """Whether ``obj``, a mesh object of this file, is one that this knows."""
+        ...
+
+    def settings(self, obj: Any) -> Any:
+        """The property group of ``obj``; of an evaluated one with the values of that frame."""
+        ...
+
+    def body(self, obj: Any, settings: Any, *, coarse: bool) -> dict[str, Any]:
+        """The body of the request that the mesh should be the answer to; coarse, while something changes."""
+        ...
+
+    def job(self, obj: Any, body: dict[str, Any]) -> Job:
+        """The request itself, whose answer is handed to the job's target ``receive``."""
+        ...
+
+
+FOLLOWERS: list[Follower] = []
+
+
+def follower(obj: Any) -> Follower | None:
+    """What ``obj`` follows, or ``None``."""
+    if obj is None or obj.type != "MESH" or obj.library:
+        return None
+    return next((one for one in FOLLOWERS if one.owns(obj)), None)
+
+
+class _Places:
+    """Blends and explorations: places in the space that the object carries."""
+
+    def owns(self, obj: Any) -> bool:
+        return is_live(obj)
+
+    def settings(self, obj: Any) -> Any:
+        return obj.sdf_blend
+
+    def body(self, obj: Any, settings: Any, *, coarse: bool) -> dict[str, Any]:
+        return body_of(obj, settings, coarse=coarse)
+
+    def job(self, obj: Any, body: dict[str, Any]) -> Job:
+        return spaces.request("decode", obj.name, body, spaces.array(obj), bpy.context.scene)
+
+
+FOLLOWERS.append(_Places())
+
+
 # --- one object ----------------------------------------------------------------------------------------------------
 
 
@@ -38,12 +90,12 @@ def is_live(obj: Any) -> bool:
 
 
 def objects() -> Iterator[Any]:
-    """All live objects of the file."""
-    return (obj for obj in bpy.data.objects if is_live(obj))
+    """All objects of the file that follow something."""
+    return (obj for obj in bpy.data.objects if follower(obj) is not None)
 
 
 def body_of(obj: Any, blend: Any = None, *, coarse: bool = False) -> dict[str, Any]:
-    """The body of the decode request that ``obj`` should be the answer to.
+    """The body of the decode request that ``obj``, a place in a space, should be the answer to.
 
     Args:
         blend: its ``sdf_blend``, or the evaluated object's, which has the values of another frame.
@@ -69,13 +121,20 @@ def key_of(body: dict[str, Any]) -> str:
     return json.dumps(body, sort_keys=True)
 
 
-def is_right(obj: Any, blend: Any = None) -> bool:
-    """Whether the mesh is what the sliders say, at full resolution."""
-    return obj.data.get(SHOWN) == key_of(body_of(obj, blend))
+def wanted(obj: Any, settings: Any = None, *, coarse: bool = False) -> dict[str, Any]:
+    """The body of the request that ``obj``, which follows something, should be the answer to."""
+    followed = follower(obj)
+    assert followed is not None
+    return followed.body(obj, followed.settings(obj) if settings is None else settings, coarse=coarse)
+
+
+def is_right(obj: Any, settings: Any = None) -> bool:
+    """Whether the mesh is what the settings say, at full resolution."""
+    return obj.data.get(SHOWN) == key_of(wanted(obj, settings))
 
 
 def show(obj: Any, key: str, message: Message) -> None:
-    """Exchange the mesh of ``obj`` for that of a ``decode`` answer.
+    """Exchange the mesh of ``obj`` for that of an answer.
 
     Raises:
         SdfError: the answer holds no valid mesh.
@@ -87,20 +146,22 @@ def show(obj: Any, key: str, message: Message) -> None:
     obj.data[SHOWN] = key
 
 
-def decode_job(obj: Any, body: dict[str, Any]) -> Job:
-    return spaces.request("decode", obj.name, body, spaces.array(obj), bpy.context.scene)
+def _job(obj: Any, body: dict[str, Any]) -> Job:
+    followed = follower(obj)
+    assert followed is not None
+    return followed.job(obj, body)
 
 
-def refresh(obj: Any, blend: Any = None) -> None:
+def refresh(obj: Any, settings: Any = None) -> None:
     """Bring the mesh up to date at full resolution, and wait for it: for scripts and renders.
 
     Raises:
         SdfError: why it could not be.
     """
-    if is_right(obj, blend):
+    if is_right(obj, settings):
         return
-    body = body_of(obj, blend)
-    job = decode_job(obj, body)
+    body = wanted(obj, settings)
+    job = _job(obj, body)
     job.target["receive"] = lambda _job: None
     host.runtime().run(job)
     assert job.result is not None
@@ -150,7 +211,7 @@ class Following:
         """Show what came and ask for what is missing; whether anything is left to do."""
         for uid, slot in list(self.slots.items()):
             obj = results.by_uid(bpy.data.objects, uid)
-            if not is_live(obj):
+            if obj is None or follower(obj) is None:
                 self._give_up(slot)
                 del self.slots[uid]
                 continue
@@ -194,17 +255,17 @@ class Following:
         if slot.stale:
             slot.stale = False
             slot.coarse = not is_right(obj)
-            body = body_of(obj, coarse=True)
-            slot.fine = body == body_of(obj)
+            body = wanted(obj, coarse=True)
+            slot.fine = body == wanted(obj)
             if slot.coarse:
                 self._send(obj, slot, body)
             slot.coarse = slot.coarse and not slot.fine
         elif slot.coarse and self._clock() - slot.changed >= SETTLED:
             slot.coarse, slot.fine = False, True
-            self._send(obj, slot, body_of(obj))
+            self._send(obj, slot, wanted(obj))
 
     def _send(self, obj: Any, slot: _Slot, body: dict[str, Any]) -> None:
-        job = decode_job(obj, body)
+        job = _job(obj, body)
         job.target["receive"] = lambda done: self._receive(slot, key_of(body), done)
         slot.job = job
         host.runtime().submit(job)
@@ -224,7 +285,7 @@ def waits() -> bool:
 
 def touch(obj: Any) -> None:
     """A slider of ``obj`` moved. In the background nothing follows by itself: see :func:`refresh`."""
-    if is_live(obj) and not waits():
+    if follower(obj) is not None and not waits():
         follow(obj)
 
 
@@ -246,7 +307,8 @@ def _on_frame(_scene: Any, depsgraph: Any = None) -> None:
     """Another frame: animated shapes follow; those that are rendered are waited for."""
     waited = waits()
     for obj in list(objects()):
-        blend = None if depsgraph is None else obj.evaluated_get(depsgraph).sdf_blend
+        followed = follower(obj)
+        blend = None if depsgraph is None or followed is None else followed.settings(obj.evaluated_get(depsgraph))
         if is_right(obj, blend):
             continue
         if not waited:

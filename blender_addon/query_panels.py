@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import details, queries, results, skeletons
+from . import details, queries, results, skeletons, stacks
 from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
@@ -82,7 +82,60 @@ class SDF_PT_combine(SdfPanel, bpy.types.Panel):
         row.active = settings.combine_radius > 0
         row.prop(settings, "combine_style")
         count = len(queries.combinable(context))
-        layout.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
+        row = layout.row(align=True)
+        row.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
+        row.operator("sdf.stack", text="Live", icon="FILE_REFRESH")
+
+
+class SDF_UL_stack(bpy.types.UIList):
+    bl_idname = "SDF_UL_stack"
+
+    def draw_item(
+        self, _context: Context, layout: Any, _data: Any, item: Any, _icon: int, _active: Any, _property: str,
+        index: int = 0, _flag: int = 0,
+    ) -> None:  # fmt: skip
+        row = layout.row(align=True)
+        row.prop(item, "operand", text="", emboss=False)
+        if index:
+            row.prop(item, "operation", text="", icon_only=True, emboss=False)
+        row.prop(item, "use", text="", icon="HIDE_OFF" if item.use else "HIDE_ON", emboss=False)
+
+
+class SDF_PT_stack(SdfPanel, bpy.types.Panel):
+    bl_idname = "SDF_PT_stack"
+    bl_label = "Combination"
+    bl_parent_id = "SDF_PT_fit"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return stacks.is_stack(context.active_object)
+
+    def draw(self, context: Context) -> None:
+        layout, stack = self.layout, context.active_object.sdf_stack
+        row = layout.row()
+        row.template_list("SDF_UL_stack", "", stack, "steps", stack, "active", rows=3)
+        column = row.column(align=True)
+        column.operator("sdf.stack_add", icon="ADD", text="")
+        column.operator("sdf.stack_remove", icon="REMOVE", text="")
+        column.separator()
+        column.operator("sdf.stack_move", icon="TRIA_UP", text="").direction = "UP"
+        column.operator("sdf.stack_move", icon="TRIA_DOWN", text="").direction = "DOWN"
+        layout.use_property_split = True
+        if 0 < stack.active < len(stack.steps):
+            _draw_step(layout, stack.steps[stack.active])
+        column = layout.column(align=True)
+        column.prop(stack, "resolution")
+        column.prop(stack, "drag_resolution")
+        layout.operator("sdf.stack_apply", icon="CHECKMARK")
+
+
+def _draw_step(layout: Any, step: Any) -> None:
+    column = layout.column(align=True)
+    column.prop(step, "operation")
+    column.prop(step, "radius")
+    row = column.row()
+    row.active = step.radius > 0
+    row.prop(step, "style")
 
 
 class SDF_PT_detail(SdfPanel, bpy.types.Panel):
@@ -106,7 +159,7 @@ class SDF_PT_detail(SdfPanel, bpy.types.Panel):
         column.operator("sdf.transfer_detail", icon="TRACKING_FORWARDS_SINGLE")
 
 
-_CLASSES = (SDF_PT_ask, SDF_PT_skeleton, SDF_PT_combine, SDF_PT_detail)
+_CLASSES = (SDF_PT_ask, SDF_PT_skeleton, SDF_UL_stack, SDF_PT_stack, SDF_PT_combine, SDF_PT_detail)
 
 
 def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:

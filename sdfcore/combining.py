@@ -6,7 +6,8 @@ again. Nothing is fitted anew and nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,6 +149,22 @@ def combine(
     info = {"recipe": "combined", "operation": operation, "resolution": _finest(parts, frame)}
     grown = where.expanded(radius if operation == "union" else 0.0)
     return NeuralSDF(network.eval().to(device), frame, frame.box_to_unit(grown), info)
+
+
+def in_turn(parts: Sequence[NeuralSDF], steps: Sequence[Mapping[str, Any]]) -> NeuralSDF:
+    """The first of ``parts``, combined with the second, the result with the third, and so on.
+
+    Args:
+        steps: for each part but the first the arguments of :func:`combine`, by name.
+    Raises:
+        InputError: as :func:`combine`, or there are more or fewer steps than parts that follow.
+    """
+    if not parts or len(steps) != len(parts) - 1:
+        raise InputError(f"{len(steps)} operations do not go with {len(parts)} shapes.", "Give one less than shapes.")
+    sdf = parts[0]
+    for part, step in zip(parts[1:], steps, strict=True):
+        sdf = combine([sdf, part], **step)
+    return sdf
 
 
 def _check(parts: Sequence[NeuralSDF], operation: str, radius: float, style: str, share: float) -> None:

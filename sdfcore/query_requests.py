@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -84,26 +85,37 @@ def render(request: Message, control: Control) -> Answer:
 def combine(request: Message, control: Control) -> Answer:
     """Several models, ``model_0`` …, as one: its mesh and its model.
 
-    The body holds ``operation``, ``radius``, ``style``, ``share``, and ``places``, a 4 x 4 matrix for each model.
+    The body holds ``operation``, ``radius``, ``style`` and ``share`` for all of them, or ``steps``, a list of such for
+    each but the first; and ``places``, a 4 x 4 matrix for each. With ``model`` false, the mesh alone is
+    answered.
     """
     from . import combining, storage
     from .extraction import extract_sdf
     from .requests import Measured
 
-    body = request.body
-    sdf = combining.combine(
-        parts_of(request), str(body.get("operation") or "union"), radius=float(body.get("radius") or 0.0),
-        style=str(body.get("style") or "smooth"), share=float(body.get("share", 0.5)),
-    )  # fmt: skip
-    resolution = int(body.get("resolution") or sdf.info["resolution"])
+    body, parts = request.body, parts_of(request)
+    if body.get("steps") is None:
+        sdf = combining.combine(parts, **_operation(body))
+    else:
+        sdf = combining.in_turn(parts, [_operation(step) for step in body["steps"]])
+    resolution = int(body.get("resolution") or sdf.info.get("resolution") or 256)
     sdf.info["resolution"] = resolution
     mesh = extract_sdf(sdf, resolution=resolution, on_progress=shown(control, "meshing"))
     told = {
-        "recipe": "combined", "operation": sdf.info["operation"], "resolution": resolution, "reason": "",
+        "recipe": "combined", "operation": sdf.info.get("operation"), "resolution": resolution, "reason": "",
         "result": {"vertices": len(mesh.vertices), "faces": len(mesh.faces)},
     }  # fmt: skip
     said, arrays = Measured(mesh).answer(told, stopped=False)
-    return said, {**arrays, "model": np.frombuffer(storage.to_bytes(sdf), np.uint8)}
+    if body.get("model", True):
+        arrays["model"] = np.frombuffer(storage.to_bytes(sdf), np.uint8)
+    return said, arrays
+
+
+def _operation(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "operation": str(body.get("operation") or "union"), "radius": float(body.get("radius") or 0.0),
+        "style": str(body.get("style") or "smooth"), "share": float(body.get("share", 0.5)),
+    }  # fmt: skip
 
 
 def overlap(request: Message, control: Control) -> Answer:

@@ -1,0 +1,162 @@
+"""Combinations that follow their parts: the list, what is moved, what is applied."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+from bl_ext.test.neural_sdf.blender_addon import live, query_panels, results, stacks
+from recorded_panels import draw
+
+pytestmark = pytest.mark.blender
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time stands still unless it is told to go on, and there is a window whose timer is ticked by hand."""
+    made = Clock()
+    monkeypatch.setattr(live, "_following", live.Following(made))
+    monkeypatch.setattr(live, "waits", lambda: False)
+    return made
+
+
+def fitted(x: float) -> bpy.types.Object:
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.ops.mesh.primitive_cube_add(location=(x, 0, 0))
+    bpy.ops.sdf.fit()
+    made = bpy.context.active_object
+    assert results.MODEL in made
+    return made
+
+
+@pytest.fixture
+def parts(worker) -> list[bpy.types.Object]:
+    """Two results, both selected, the first active."""
+    made = [fitted(0.0), fitted(3.0)]
+    for part in made:
+        part.select_set(True)
+    bpy.context.view_layer.objects.active = made[0]
+    return made
+
+
+@pytest.fixture
+def stack(parts, worker) -> bpy.types.Object:
+    settings = bpy.context.scene.sdf
+    settings.combine_operation, settings.combine_radius, settings.combine_style = "difference", 0.25, "round"
+    assert bpy.ops.sdf.stack() == {"FINISHED"}
+    return bpy.context.active_object
+
+
+def asked(worker) -> dict:
+    return worker.bodies("combine")[-1]
+
+
+def test_it_is_made_of_the_selected_results_where_they_stand(stack, parts, worker):
+    body = asked(worker)
+    assert body["steps"] == [{"operation": "difference", "radius": 0.25, "style": "round"}]
+    np.testing.assert_allclose(body["places"], [np.eye(4)] * 2, atol=1e-6)
+    assert body["model"] is False
+    assert set(worker.requests[-1].arrays) == {"model_0", "model_1"}
+    assert [step.operand for step in stack.sdf_stack.steps] == parts
+    assert {part.display_type for part in parts} == {"WIRE"}
+    places = np.array([stack.matrix_world @ v.co for v in stack.data.vertices])
+    np.testing.assert_allclose([places.min(axis=0), places.max(axis=0)], [[-1, -1, -1], [2, 1, 1]])
+    assert live.is_right(stack)
+    shown = draw(query_panels.SDF_PT_stack)
+    assert {"sdf.stack_apply", "sdf.stack_add", "sdf.stack_remove"} <= set(shown.texts("operator"))
+
+
+def test_what_is_moved_and_changed_is_followed_coarse_first(stack, parts, worker, clock, addon):
+    worker.requests.clear()
+    parts[1].location.x += 2
+    bpy.context.view_layer.update()
+    assert not live.is_right(stack)
+    addon.runtime().tick()
+    addon.runtime().tick()
+    (body,) = worker.bodies("combine")
+    assert body["resolution"] == stack.sdf_stack.drag_resolution
+    assert np.array(body["places"])[1][0][3] == pytest.approx(2.0)
+    clock.now += 2 * live.SETTLED
+    for _ in range(3):
+        addon.runtime().tick()
+    assert asked(worker)["resolution"] == stack.sdf_stack.resolution
+    assert live.is_right(stack)
+    stack.sdf_stack.steps[1].operation = "union"
+    for _ in range(3):
+        clock.now += 2 * live.SETTLED
+        addon.runtime().tick()
+    assert asked(worker)["steps"][0]["operation"] == "union"
+    worker.requests.clear()
+    stack.sdf_stack.steps[1].use = False
+    addon.runtime().tick()
+    assert asked(worker)["steps"] == []
+
+
+def test_another_object_that_moves_is_nothing_to_it(stack, worker, clock, addon):
+    worker.requests.clear()
+    bpy.ops.mesh.primitive_cube_add(location=(9, 0, 0))
+    bpy.context.active_object.location.x += 1
+    bpy.context.view_layer.update()
+    addon.runtime().tick()
+    assert not worker.bodies("combine")
+
+
+def test_the_list_can_be_changed(stack, parts, worker):
+    third = fitted(6.0)
+    third.display_type = "SOLID"
+    for o in (third, stack):
+        o.select_set(True)
+    bpy.context.view_layer.objects.active = stack
+    bpy.context.scene.sdf.combine_operation = "morph"
+    assert bpy.ops.sdf.stack_add() == {"FINISHED"}
+    assert [step.operation for step in stack.sdf_stack.steps] == ["difference", "difference", "union"]
+    assert not bpy.ops.sdf.stack_add.poll(), "it is in the list now"
+    assert bpy.ops.sdf.stack_move(direction="UP") == {"FINISHED"}
+    assert [step.operand for step in stack.sdf_stack.steps] == [parts[0], third, parts[1]]
+    assert len(asked(worker)["steps"]) == 2
+    assert bpy.ops.sdf.stack_remove() == {"FINISHED"}
+    assert third.display_type == "SOLID", "drawn as before"
+    assert parts[1].display_type == "WIRE"
+    stack.sdf_stack.active = 0
+    assert bpy.ops.sdf.stack_move(direction="UP") == {"CANCELLED"}
+    assert bpy.ops.sdf.stack_remove() == {"FINISHED"}
+    assert not bpy.ops.sdf.stack_remove.poll(), "one has to stay"
+
+
+def test_applied_it_is_a_result_of_its_own(stack, parts, worker):
+    shown = [step.shown for step in stack.sdf_stack.steps]
+    assert bpy.ops.sdf.stack_apply() == {"FINISHED"}
+    assert asked(worker)["model"] is True
+    assert results.MODEL in stack
+    assert results.report(stack)["recipe"] == "combined"
+    assert not stacks.is_stack(stack)
+    assert live.follower(stack) is None
+    assert [part.display_type for part in parts] == shown
+    assert bpy.ops.sdf.remesh.poll()
+
+
+def test_a_part_that_is_gone_is_left_out(stack, parts, worker):
+    bpy.data.objects.remove(parts[1])
+    assert not live.is_right(stack)
+    live.refresh(stack)
+    assert asked(worker)["steps"] == []
+    bpy.data.objects.remove(parts[0])
+    assert live.follower(stack) is None
+    assert not bpy.ops.sdf.stack_apply.poll()
+
+
+def test_a_keyframed_blend_is_rendered_as_it_is_then(stack, worker):
+    step = stack.sdf_stack.steps[1]
+    for frame, radius in ((1, 0.0), (11, 1.0)):
+        step.radius = radius
+        step.keyframe_insert("radius", frame=frame)
+    worker.requests.clear()
+    bpy.context.scene.frame_set(6)
+    assert asked(worker)["steps"][0]["radius"] == pytest.approx(0.5, abs=0.01)
