@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .coherence import nearest
 from .geometry import Array
 
 NOISY = 0.1  # spacings that the noise must reach to be worth anything: exact samples stay below 0.04, scans above 0.1
@@ -32,7 +33,7 @@ def noise_of(points: Array, normals: Array, seed: int = 0) -> float:
     tree, found = cKDTree(points), 0.0
     for wanted in (16, 64, 256):
         count = min(wanted, len(points) - 1)
-        gap, near = (np.asarray(v) for v in tree.query(at, k=count + 1, workers=-1))
+        gap, near = nearest(tree, at, k=count + 1)
         near = near[:, 1 + count // 2 :]  # the farther half, which has the least preference for like heights
         alike = np.einsum("nki,ni->nk", normals[near], facing) > 0.7
         if not alike.any() or (wanted == 16 and alike.mean() < SMOOTH):
@@ -67,7 +68,7 @@ def denoised(points: Array, normals: Array, noise: float, spacing: float) -> Arr
         for start in range(0, len(points), _CHUNK):
             part = slice(start, start + _CHUNK)
             at, normal = found[part], normals[part].astype(np.float64)
-            near = np.reshape(tree.query(at, k=min(count, len(held)), workers=-1)[1], (len(at), -1))
+            near = np.reshape(nearest(tree, at, k=min(count, len(held)))[1], (len(at), -1))
             height = _mean_height(held[near], facing[near], at, normal, width)
             moved[part] += np.clip(height, -4 * noise, 4 * noise)[:, None] * normal
         found = moved

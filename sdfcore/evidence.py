@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .coherence import nearest
 from .geometry import Array
 from .oracles import Oracle
 
@@ -35,7 +36,7 @@ class Evidence:
         """
         if self.closest is not None:
             return np.asarray(self.closest(queries), dtype=np.float32)
-        gap, near = (np.asarray(v) for v in cKDTree(self.points).query(queries, workers=-1))
+        gap, near = nearest(cKDTree(self.points), queries)
         found = self.points[near]
         if self.normals is not None:
             normals = self.normals[near]
@@ -105,5 +106,5 @@ class Evidence:
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""
         count = min(k + 1, len(self.points))
-        gap, _ = cKDTree(self.points).query(self.points, k=[count], workers=-1)
+        gap, _ = nearest(cKDTree(self.points), self.points, k=[count])
         return np.asarray(gap, dtype=np.float32)[:, 0]

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from torch import nn
 
 from . import __version__
+from .coherence import nearest
 from .descent import Average, Budget, Step, descend
 from .errors import InputError
 from .evidence import Evidence
@@ -332,7 +333,7 @@ class Fit:
         """
         most = np.full(len(points), min(0.5 * self.evidence.spacing, cell))
         if self.evidence.oracle is not None and len(points):
-            near = cKDTree(self.evidence.points).query(points, workers=-1)[0] < self.evidence.spacing
+            near = nearest(cKDTree(self.evidence.points), points)[0] < self.evidence.spacing
             most[near & ((self.evidence.oracle(points) < 0) == (values < 0))] *= BACKED
         return most
 

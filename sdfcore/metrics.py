@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .coherence import nearest
 from .geometry import Array, Box, Mesh, PointCloud
 from .surfaces import MeshDistance, face_normals, sample_surface
 from .topology import Topology, topology
@@ -92,9 +93,8 @@ class _CloudSide:
         self.normals: Array | None = cloud.normals
 
     def nearest(self, points: Array) -> tuple[Array, Array | None]:
-        found = self._tree.query(points, workers=-1)
-        row = np.asarray(found[1])
-        return np.asarray(found[0]), None if self._all_normals is None else self._all_normals[row]
+        gap, row = nearest(self._tree, points)
+        return gap, None if self._all_normals is None else self._all_normals[row]
 
 
 def _cosines(own: Array | None, other: Array | None) -> Array | None:

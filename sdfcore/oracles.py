@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .coherence import coherently
 from .geometry import Array
 from .surfaces import PointWinding, point_areas
 
@@ -50,7 +51,9 @@ class PointDistance:
 
     def __call__(self, queries: Array) -> Array:
         """(M, 3) → (M,)"""
-        q = np.asarray(queries, dtype=np.float64)
+        return coherently(self._ask, np.asarray(queries, dtype=np.float64))
+
+    def _ask(self, q: Array) -> Array:
         count = min(self.neighbours, len(self.points))
         gap, near = self.tree.query(q, k=count, workers=-1)
         gap, near = np.reshape(gap, (len(q), count)), np.reshape(near, (len(q), count))

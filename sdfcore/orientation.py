@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial import cKDTree
 
+from .coherence import nearest
 from .geometry import Array, Box, PointCloud
 from .surfaces import PointWinding, point_areas
 
@@ -58,7 +59,7 @@ def estimate_normals(points: Array, neighbours: int | None = None) -> Array:
 def _planes(points: Array, tree: cKDTree, at: Array, neighbours: int) -> tuple[Array, Array]:
     """Variances (N, 3), ascending, of the neighbours of ``at`` (N, 3), and the axes (N, 3, 3) they lie along."""
     count = min(neighbours + 1, len(points))
-    near = np.reshape(tree.query(at, k=count, workers=-1)[1], (len(at), count))
+    near = np.reshape(nearest(tree, at, k=count)[1], (len(at), count))
     around = points[near].astype(np.float64)
     around -= around.mean(axis=1, keepdims=True)
     variances, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))
@@ -173,7 +174,7 @@ def gauss_normals(points: Array) -> Array:
     neighbour; the shortest μ = Aᵀ (A Aᵀ + R)⁻¹ ½ with R = (α - 1) diag(A Aᵀ).
     """
     p = points.astype(np.float32)
-    width = np.asarray(cKDTree(p).query(p, k=[min(8, len(p))])[0], dtype=np.float32)[:, 0]
+    width = nearest(cKDTree(p), p, k=[min(8, len(p))])[0].astype(np.float32)[:, 0]
     apart = p[None] - p[:, None]  # (query, dipole, 3)
     length = np.maximum(np.linalg.norm(apart, axis=2), np.maximum(width, 1e-6)[:, None])
     kernel = np.ascontiguousarray((apart / (4 * np.pi * length[..., None] ** 3)).transpose(2, 0, 1))
@@ -186,7 +187,7 @@ def gauss_normals(points: Array) -> Array:
 def _followed(points: Array, lines: Array, known: Array, normals: Array) -> Array:
     """``lines`` at ``points`` turned the way the nearest ``known`` ones look, those on the same plane above all."""
     count = min(6, len(known))
-    gap, near = cKDTree(known).query(points, k=count, workers=-1)
+    gap, near = nearest(cKDTree(known), points, k=count)
     gap, near = np.reshape(gap, (len(points), count)), np.reshape(near, (len(points), count))
     votes = np.einsum("nki,ni->nk", normals[near], lines)
     height = np.abs(np.einsum("nki,ni->nk", known[near] - points[:, None], lines))

@@ -7,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from .coherence import nearest
 from .geometry import Mesh
 from .lattice import Array
 
@@ -65,13 +66,13 @@ def supported(mesh: Mesh, points: Array, normals: Array | None, reach: float, fe
             return np.ones(len(rows), bool)
         return np.asarray(np.einsum("ni,ni->n", mesh.normals[vertices], normals[rows]) > 0.3)
 
-    gap, near = cKDTree(points).query(mesh.vertices, workers=-1, distance_upper_bound=reach)
+    gap, near = nearest(cKDTree(points), mesh.vertices, distance_upper_bound=reach)
     close = np.isfinite(gap)
     good = close & alike(np.arange(len(mesh.vertices)), np.where(close, near, 0))
     share, areas = np.bincount(of_vertex, good) / np.maximum(np.bincount(of_vertex), 1), part_areas(mesh)
     found, most = share >= 2 / 3, np.zeros(len(share), bool)
     if len(share) > 1:
-        owner = np.asarray(cKDTree(mesh.vertices).query(points, workers=-1)[1])
+        owner = nearest(cKDTree(mesh.vertices), points)[1]
         own = np.bincount(of_vertex[owner], minlength=len(share))
         facing = np.bincount(of_vertex[owner], alike(owner, np.arange(len(points))), minlength=len(share))
         most = facing >= len(points) / 2

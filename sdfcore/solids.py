@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .coherence import nearest
 from .geometry import Array, Mesh
 from .oracles import Oracle, PointDistance
 from .surfaces import MeshDistance
@@ -116,7 +117,7 @@ def _thickened(inside: Oracle, points: Array, normals: Array) -> Oracle:
 
     def within(queries: Array) -> Array:
         farthest = float(np.hypot(HALF_THICKNESS, reach))
-        _, near = tree.query(queries, workers=-1, distance_upper_bound=farthest)
+        _, near = nearest(tree, queries, distance_upper_bound=farthest)
         found = near < len(points)
         near = np.where(found, near, 0)
         height = np.abs(np.einsum("ni,ni->n", queries - points[near], normals[near]))

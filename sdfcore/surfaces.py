@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .coherence import coherently, nearest
 from .errors import EmptyInputError, InputError, NoNormalsError
 from .geometry import Array, Box, Mesh, PointCloud
 from .topology import topology, undoubled
@@ -43,8 +44,11 @@ def _queries(points: Array) -> Array:
 
 
 def _in_chunks(function: Callable[[Array], Array], points: Array) -> Array:
-    parts = [function(points[start : start + _CHUNK]) for start in range(0, len(points), _CHUNK)]
-    return np.concatenate(parts) if parts else function(points)
+    def query(ordered: Array) -> Array:
+        parts = [function(ordered[start : start + _CHUNK]) for start in range(0, len(ordered), _CHUNK)]
+        return np.concatenate(parts) if parts else function(ordered)
+
+    return coherently(query, points)
 
 
 # Samples ------------------------------------------------------------------------------------------------------------
@@ -198,13 +202,16 @@ class MeshDistance:
 
     def closest(self, points: Array) -> tuple[Array, Array, Array]:
         """For ``points`` (N, 3): distance (N,) to the surface, nearest face (N,) int64, nearest point on it (N, 3)."""
-        unit = self._to_unit(_queries(points))
+        squared, face, nearest = coherently(self._closest, self._to_unit(_queries(points)))
+        return np.sqrt(squared) * self._scale, face, nearest * self._scale + self._centre
+
+    def _closest(self, unit: Array) -> tuple[Array, Array, Array]:
         squared, face, nearest = np.empty(len(unit)), np.empty(len(unit), np.int64), np.empty((len(unit), 3))
         for start in range(0, len(unit), _CHUNK):
             part = slice(start, start + _CHUNK)
             found = self._tree.squared_distance(self._vertices, self._faces, unit[part])
             squared[part], face[part], nearest[part] = found
-        return np.sqrt(squared) * self._scale, face, nearest * self._scale + self._centre
+        return squared, face, nearest
 
     def unsigned(self, points: Array) -> Array:
         """(N,) distance ≥ 0 from ``points`` (N, 3) to the nearest triangle."""
@@ -242,7 +249,7 @@ def point_areas(points: Array, normals: Array, neighbours: int = 12) -> Array:
     count = min(neighbours, len(points) - 1)
     if count < 1:
         return np.zeros(len(points))
-    found = cKDTree(points).query(points, k=count + 1, workers=-1)
+    found = nearest(cKDTree(points), points, k=count + 1)
     distance, row = np.asarray(found[0]), np.asarray(found[1])
     agree = (np.einsum("nd,nkd->nk", normals, normals[row[:, 1:]]) > 0).sum(axis=1)
     share = np.maximum((agree + 1) / (count + 1), 0.5)  # with the point itself

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,24 +83,31 @@ def pairs(folder: Path, names: tuple[str, ...]) -> list[tuple[str, Path, Path]]:
     return found
 
 
-def row(method: Method, scan: PointCloud, measures: SrbMeasures, settings: Settings, folder: Path) -> Body:
-    """Runs ``method`` in a process of its own and measures its mesh."""
-    source, output = folder / "scan.ply", folder / "result.ply"
-    write(source, scan)
-    done = measure(_command(method, source, output, settings), output, threads=settings.threads, limit=900)
-    if done.complaint:
-        return {"error": done.complaint, "seconds": done.seconds}
-    try:
-        result = read(output)
-        if not isinstance(result, Mesh):
-            return {"error": "gave no mesh"}
-        found = topology(result)
-        told = json.loads(done.out.splitlines()[-1])
-        measured = measures(result)
-    except SdfError as error:
-        return {"error": error.line}
+def made(method: Method, scan: PointCloud, settings: Settings) -> tuple[Body, Mesh | None]:
+    """Runs ``method`` in a process of its own: what it told, and its mesh."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, output = Path(scratch) / "scan.ply", Path(scratch) / "result.ply"
+        write(source, scan)
+        done = measure(_command(method, source, output, settings), output, threads=settings.threads, limit=900)
+        if done.complaint:
+            return {"error": done.complaint, "seconds": done.seconds}, None
+        try:
+            result = read(output)
+        except SdfError as error:
+            return {"error": error.line}, None
+    if not isinstance(result, Mesh):
+        return {"error": "gave no mesh"}, None
+    told = json.loads(done.out.splitlines()[-1])
+    return {**told, "seconds": done.seconds, "peak_mib": done.peak_mib, "commit": commit()}, result
+
+
+def measured(told: Body, result: Mesh | None, measures: SrbMeasures) -> Body:
+    """``told``, and how near ``result`` is to the truth."""
+    if result is None:
+        return told
+    found = topology(result)
     shape = {"watertight": found.watertight, "components": found.components, "euler": found.euler}
-    return {**told, **measured, **shape, "seconds": done.seconds, "peak_mib": done.peak_mib, "commit": commit()}
+    return {**told, **measures(result), **shape}
 
 
 def _command(method: Method, source: Path, output: Path, settings: Settings) -> list[str]:
@@ -138,15 +147,28 @@ def methods(
     for name, scan_path, truth_path in pairs(folder, wanted):
         scan, truth = loaded(scan_path, truth_path)
         rows, measures = body["rows"].setdefault(name, {}), SrbMeasures(truth, scan, settings.samples, settings.seed)
-        for method in chosen:
-            if "exact_chamfer" in rows.get(method.name, {}):
-                continue
-            with tempfile.TemporaryDirectory() as scratch:
-                rows[method.name] = row(method, scan, measures, settings, Path(scratch))
+        due = [method for method in chosen if "exact_chamfer" not in rows.get(method.name, {})]
+        for method, found in _in_turn(due, scan, measures, settings):
+            rows[method.name] = found
             write_json(record, body)
-            click.echo(f"{name} {method.name:<28} {_said(rows[method.name])}")
+            click.echo(f"{name} {method.name:<28} {_said(found)}")
     whole = not (only or names or training < 60)
     publish("methods", section(body), bars(body), output or (BENCHMARKS if whole else None))
+
+
+def _in_turn(
+    due: list[Method], scan: PointCloud, measures: SrbMeasures, settings: Settings
+) -> Iterator[tuple[Method, Body]]:
+    """Each method and its row. A mesh is measured while the next process starts, long before its training."""
+    with ThreadPoolExecutor(1) as pool:
+        last: tuple[Method, Future[Body]] | None = None
+        for method in due:
+            told, result = made(method, scan, settings)
+            if last is not None:
+                yield last[0], last[1].result()
+            last = method, pool.submit(measured, told, result, measures)
+        if last is not None:
+            yield last[0], last[1].result()
 
 
 def loaded(scan_path: Path, truth_path: Path) -> tuple[PointCloud, Mesh]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from scipy.spatial import cKDTree
 
+from sdfcore.coherence import curve_order, nearest
 from sdfcore.geometry import Array, Mesh, PointCloud
 from sdfcore.surfaces import MeshDistance, sample_surface
 
@@ -18,8 +18,8 @@ class SrbMeasures:
 
     def __init__(self, truth: Mesh, scan: PointCloud, samples: int, seed: int = 0) -> None:
         self.scan, self.samples, self.seed = scan, samples, seed
-        self.points = sample_surface(truth, samples, seed).points
-        self.tree, self.distance = cKDTree(self.points), MeshDistance(truth)
+        self.points = _samples(truth, samples, seed)
+        self.tree, self.distance = _tree(self.points), MeshDistance(truth)
 
     def __call__(self, result: Mesh) -> dict[str, float]:
         """The measures of ``result``.
@@ -28,8 +28,8 @@ class SrbMeasures:
         larger of both maxima. ``exact_chamfer`` and ``exact_hausdorff`` are from the same samples to the other mesh's
         triangles. ``scan_mean`` and ``scan_most`` are from the scan's points to the result's triangles.
         """
-        ours = sample_surface(result, self.samples, self.seed).points
-        there, back = _nearest(ours, self.tree), _nearest(self.points, cKDTree(ours))
+        ours = _samples(result, self.samples, self.seed)
+        there, back = _nearest(ours, self.tree), _nearest(self.points, _tree(ours))
         distance = MeshDistance(result)
         exact_there, exact_back = self.distance.unsigned(ours), distance.unsigned(self.points)
         from_scan = distance.unsigned(self.scan.points)
@@ -43,5 +43,15 @@ class SrbMeasures:
         }
 
 
+def _samples(mesh: Mesh, count: int, seed: int) -> Array:
+    """In an order in which neighbours follow one another."""
+    points = sample_surface(mesh, count, seed).points
+    return points[curve_order(points)]
+
+
+def _tree(points: Array) -> cKDTree:
+    return cKDTree(points, balanced_tree=False, compact_nodes=False)  # made in a fifth of the time, and asked once
+
+
 def _nearest(points: Array, among: cKDTree) -> Array:
-    return np.asarray(among.query(points, workers=-1)[0])
+    return nearest(among, points)[0]

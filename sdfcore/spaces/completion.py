@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..coherence import nearest
 from ..extraction import extract_sdf
 from ..fields import NeuralSDF
 from ..fitting import Progress
@@ -97,7 +98,7 @@ def reach_of(points: Array) -> float:
 
 def marked(mesh: Mesh, points: Array) -> Mesh:
     """``mesh`` with each vertex's distance to the nearest of ``points`` (N, 3), and 1 where that is a scanned one."""
-    gap, _ = cKDTree(points).query(mesh.vertices, workers=-1)
+    gap, _ = nearest(cKDTree(points), mesh.vertices)
     seen = np.asarray(gap < reach_of(points), dtype=np.float32)
     attributes = {**mesh.attributes, OBSERVED: np.asarray(gap, dtype=np.float32), SEEN: seen}
     return replace(mesh, attributes=attributes)
@@ -124,7 +125,7 @@ def errors_by_part(result: Mesh, truth: Mesh, scan: Array, samples: int = 50_000
     shares = []
     for a, b in ((truth, result), (result, truth)):
         points = sample_surface(a, samples, seed).points.astype(np.float64)
-        seen = np.asarray(tree.query(points, workers=-1)[0]) < reach
+        seen = nearest(tree, points)[0] < reach
         gap = np.abs(MeshDistance(b).unsigned(points))
         for part in (True, False):
             gaps[part].append(float(gap[seen == part].mean()) if (seen == part).any() else float("nan"))
