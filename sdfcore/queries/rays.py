@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..fields import Field
 from .bounds import Bound
+from .packets import cleared
 
 _GROWTH, _SHRINK = 1.5, 0.5  # of a piece after a success and a failure
 _FIRST = 1 / 16  # of the way from near to far
@@ -54,6 +55,7 @@ def cast(
     far: Tensor | float = 10.0,
     level: float = 0.0,
     tolerance: float = 1e-4,
+    packets: bool = True,
     on_progress: Progress = lambda fraction: None,
 ) -> Hits:
     """Where rays first meet the level set, missing none.
@@ -63,6 +65,7 @@ def cast(
         origins, directions: (N, 3); distances count in lengths of the direction.
         near, far: where to look, for all or (N,) for each.
         tolerance: shortest piece; where the sign changes within one, the place is then found by the secant.
+        packets: whether rays that run side by side are cleared together first (:mod:`~sdfcore.queries.packets`).
         on_progress: given a fraction that never falls; what it raises ends the casting.
     Raises:
         UnsupportedLayerError: the bound has no rule for the field.
@@ -70,6 +73,8 @@ def cast(
     march = _March(bound, field, origins, directions, level, tolerance)
     begin = torch.as_tensor(near, dtype=origins.dtype, device=origins.device).expand(len(origins)).clone()
     end = torch.as_tensor(far, dtype=origins.dtype, device=origins.device).expand(len(origins)).clone()
+    if packets:
+        begin, march.bounds = cleared(bound, origins, directions, begin, end, level=level)
     return march.run(begin, end, on_progress)
 
 
