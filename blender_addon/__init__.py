@@ -22,6 +22,7 @@ _MODULES = (
     "comparing",
     "queries",
     "skeletons",
+    "empty",
     "details",
     "exporting",
     "stacks",

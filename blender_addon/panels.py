@@ -32,6 +32,7 @@ _VERBS = {
     "combine": "Making the",
     "overlap": "Comparing",
     "skeleton": "Finding the skeleton of",
+    "space": "Searching the space round",
     "export": "Writing",
     "volume": "Filling the voxels of",
     "split_detail": "Meshing the base of",

@@ -177,6 +177,13 @@ class SDFSettings(bpy.types.PropertyGroup):
         soft_min=-1.0,
         soft_max=3.0,
     )
+    empty_boxes: IntProperty(
+        name="Smallest",
+        description="How many of the smallest boxes of Empty Space lie along the longest side",
+        default=32,
+        min=4,
+        max=256,
+    )
     skeleton_delta: FloatProperty(
         name="Coarseness",
         description="How far the surface may lie from the balls of the skeleton, as a share of half the fit's box: "

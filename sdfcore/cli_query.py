@@ -215,3 +215,24 @@ def skeleton(
     from .command_skeleton import SkeletonCommand
 
     click.echo(SkeletonCommand(model, output, delta, seed, picture, axis, device, quiet).run())
+
+
+@query.command()
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, metavar="BOXES.npz", help="Where the boxes go.")
+@click.option(
+    "--smallest", type=click.FloatRange(1e-3, 1), default=1 / 64, show_default=True,
+    help="Side of the boxes that are not halved any more, as a share of the model's box.",
+)  # fmt: skip
+@click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
+@_device
+@_quiet
+def space(model: Path, output: Path, smallest: float, level: float, device: str, quiet: bool) -> None:
+    """Boxes that certainly hold nothing of MODEL's surface, for planning ways and for culling.
+
+    BOXES.npz gets lower and upper corners (N, 3) of boxes that fill the model's box, and state (N,): 1 is certainly
+    outside, -1 certainly inside, 0 may hold surface.
+    """
+    from .command_boxes import boxes_file
+
+    click.echo(boxes_file(model, output, smallest=smallest, level=level, device=device, screen=Console(quiet=quiet)))

@@ -8,6 +8,7 @@
 ``skeleton``     few balls that cover it, their links, and a tree of bones
 ``export``       the content of a file for another program
 ``volume``       a narrow band of voxels round the surface
+``space``        boxes that certainly hold no surface
 """
 
 from __future__ import annotations
@@ -183,6 +184,21 @@ def volume(request: Message, control: Control) -> Answer:
     return {"voxel": found.voxel, "band": found.band}, {"first": found.first, "values": found.values}
 
 
+def space(request: Message, control: Control) -> Answer:
+    """Boxes down to the body's ``smallest`` share of the fit's box, at its ``level``."""
+    from .extraction import default_box
+    from .queries.bounds import bound_of
+    from .queries.empty import empty_space
+
+    body, sdf = request.body, model_of(request)
+    level = float(body.get("level") or 0.0)
+    found = empty_space(
+        bound_of(sdf), sdf.frame.box_to_world(default_box(sdf, level)), smallest=float(body.get("smallest") or 1 / 32),
+        level=level, device=sdf.device, on_progress=shown(control, "searching"),
+    )  # fmt: skip
+    return {}, {"lower": found.lower, "upper": found.upper, "state": found.state}
+
+
 def parts_of(request: Message) -> list[NeuralSDF]:
     """``model_0`` …, each where the body's ``places`` put it."""
     from .combining import moved_by
@@ -217,5 +233,5 @@ def shown(control: Control, stage: str) -> Any:
 
 HANDLERS = {
     "measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap,
-    "skeleton": skeleton, "export": export, "volume": volume,
+    "skeleton": skeleton, "export": export, "volume": volume, "space": space,
 }  # fmt: skip

@@ -108,6 +108,9 @@ def asked(request: Message) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         picture = np.zeros((request.body["height"], request.body["width"], 4), np.float32)
         picture[0] = [1.0, 0.5, 0.25, 1.0]  # the highest row
         return {}, {"colour": picture}
+    if request.kind == "space":
+        lower = np.array([[0.0, 1, 2], [1, 1, 2], [0, 2, 3]])
+        return {}, {"lower": lower, "upper": lower + 1, "state": np.array([1, -1, 0], np.int8)}
     if request.kind == "skeleton":
         return {"coverage": 1.0, "reach": 0.1}, {
             "points": np.array([[1.0, 2, 2.5], [1, 2, 3], [1, 2, 3.5], [1.5, 2, 3]]), "radii": np.full(4, 0.5, "f4"),
@@ -155,7 +158,7 @@ class FakeWorker:
             return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
         if request.kind == "overlap":
             return [Message("done", request.job, {"overlap": True, "place": [3.0, 1.0, 1.5]}, {})]
-        if request.kind in ("measure", "even_points", "render", "skeleton"):
+        if request.kind in ("measure", "even_points", "render", "skeleton", "space"):
             return [Message("done", request.job, *asked(request))]
         if request.kind == "combine":
             arrays = box_arrays(np.array([[-1, -1, -1], [2, 1, 1]], np.float32))

@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import queries, query_panels, results
+from bl_ext.test.neural_sdf.blender_addon import empty, queries, query_panels, results
 from bl_ext.test.neural_sdf.sdfcore.errors import InputError
 from recorded_panels import draw
 
@@ -65,6 +65,23 @@ def test_even_points_lie_over_the_result_wherever_it_is_now(result, worker):
     outward = (places - [11, 2, 3]) / distance[:, None]
     np.testing.assert_allclose(normals, outward, atol=1e-4)
     assert made.users_collection == result.users_collection
+
+
+def test_empty_space_as_boxes_over_the_result(result, worker):
+    result.location.x += 10
+    bpy.context.view_layer.update()
+    bpy.context.scene.sdf.empty_boxes = 16
+    assert bpy.ops.sdf.empty_space() == {"FINISHED"}
+    assert worker.bodies("space")[0]["smallest"] == 1 / 16
+    made = bpy.data.objects[result.name + empty.SUFFIX]
+    assert len(made.data.polygons) == 12, "the box of which it is open is left out"
+    assert [v.value for v in made.data.attributes[empty.STATE].data] == 6 * [1] + 6 * [-1]
+    bpy.context.view_layer.update()
+    places = np.array([made.matrix_world @ v.co for v in made.data.vertices])
+    np.testing.assert_allclose([places.min(axis=0), places.max(axis=0)], [[10, 1, 2], [12, 2, 3]], atol=1e-5)
+    outward = [p.normal @ (p.center - sum((made.data.vertices[v].co for v in range(8)), p.center * 0) / 8)
+               for p in list(made.data.polygons)[:6]]  # fmt: skip
+    assert min(outward) > 0
 
 
 def camera(location=(1, -10, 3), rotation=(math.pi / 2, 0, 0)):
