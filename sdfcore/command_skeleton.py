@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class SkeletonCommand:
 def bytes_of(found: Skeleton, suffix: str) -> bytes:
     """The content of a file: .obj has lines and faces between the centres, .json and .npz the radii and bones, too."""
     bones = np.array(found.bones(), dtype=np.int64).reshape(-1, 2)
-    arrays = {
+    arrays: dict[str, Any] = {
         "points": found.points, "radii": found.radii, "edges": found.edges, "triangles": found.triangles,
         "bones": bones,
     }  # fmt: skip

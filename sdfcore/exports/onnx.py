@@ -64,8 +64,8 @@ def to_onnx(sdf: NeuralSDF) -> bytes:
     assert program is not None
     model = program.model_proto
     _describe(model, sdf)
-    found = onnx.reference.ReferenceEvaluator(model).run(None, {"points": points.numpy()})[0]
-    differs(sdf, np.asarray(found), expected, "ONNX")
+    found: Any = onnx.reference.ReferenceEvaluator(model).run(None, {"points": points.numpy()})
+    differs(sdf, np.asarray(found[0]), expected, "ONNX")
     return bytes(model.SerializeToString())
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import ConvexHull, cKDTree
 
+from ..coherence import nearest
 from ..errors import InputError
 from ..extraction import default_box, extract_sdf
 from ..fields import NeuralSDF
@@ -138,7 +139,7 @@ def _cover(balls: Medial, surface: Array, reach: float) -> Array:
     whole = csr_array(holds.astype(np.float64))
     found = milp(
         np.ones(len(balls.points)),
-        integrality=np.ones(len(balls.points)),
+        integrality=np.ones(len(balls.points), dtype=np.int64),
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(whole, lb=1),
         options={"mip_rel_gap": _GAP, "node_limit": _NODES, "time_limit": _SECONDS},
@@ -206,7 +207,7 @@ def _hung_together(points: Array, edges: Array, distance: MeshDistance) -> Array
     """The edges, and the shortest ones besides that join what lies in one solid and is not joined."""
     if len(points) < 2:
         return edges
-    near = cKDTree(points).query(points, k=min(len(points), 12))[1][:, 1:]
+    near = nearest(cKDTree(points), points, k=min(len(points), 12))[1][:, 1:]
     pairs = np.stack([np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()], axis=1)
     _, label = connected_components(_graph(points, edges), directed=False)
     pairs = np.unique(np.sort(pairs[label[pairs[:, 0]] != label[pairs[:, 1]]], axis=1), axis=0)

@@ -13,6 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from ..coherence import nearest
 from ..evidence import Evidence
 from ..fields import Jet
 from ..geometry import Array
@@ -75,7 +76,7 @@ class WithIsoPoints:
         points, slopes = evenly(project, given[rows].astype(np.float64), spacing, _ROUNDS)
         self.network.train(training)
         reach = _STRAY * max(spacing, self.evidence.spacing)
-        near = cKDTree(given).query(points, workers=-1)[0] < reach  # Newton's method may have gone astray
+        near = nearest(cKDTree(given), points)[0] < reach  # Newton's method may have gone astray
         if near.sum() > _NEIGHBOURS:
             normals = plane_normals(points[near], slopes[near])
             self.points, self.normals = tensor(points[near], self.device), tensor(normals, self.device)
@@ -86,7 +87,7 @@ def plane_normals(points: Array, slopes: Array, neighbours: int = _NEIGHBOURS) -
 
     Source: Yifan et al. 2021, eq. (8): principal components of the iso-points round each.
     """
-    near = np.asarray(cKDTree(points).query(points, k=min(neighbours, len(points)), workers=-1)[1])
+    near = nearest(cKDTree(points), points, k=min(neighbours, len(points)))[1]
     around = points[near] - points[near].mean(axis=1, keepdims=True)
     normals = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
     return np.asarray(normals * np.where(np.einsum("ni,ni->n", normals, slopes) < 0, -1.0, 1.0)[:, None])
