@@ -161,11 +161,10 @@ def export(request: Message, control: Control) -> Answer:
     """The content of a file that ends with the body's ``suffix``: .onnx, .glsl or .osl."""
     from .command_export import SUFFIXES, exported
 
-    suffix = str(request.body.get("suffix"))
+    show, suffix = shown(control, "exporting"), str(request.body.get("suffix"))
+    show(0.0)
     if suffix not in SUFFIXES:
         raise InputError(f"Models cannot be exported as {suffix!r}.", f"Known are {', '.join(SUFFIXES)}.")
-    show = shown(control, "exporting")
-    show(0.0)
     data = exported(model_of(request).to("cpu"), suffix)
     show(1.0)
     return {}, {"data": np.frombuffer(data, np.uint8)}

@@ -103,7 +103,9 @@ def with_edges(project: Project, points: Array, normals: Array, count: int) -> t
         a, b = points[pairs[:, 0]], points[pairs[:, 1]]
         gap = np.linalg.norm(a - b, axis=1)
         bent = np.einsum("ni,ni->n", normals[pairs[:, 0]], normals[pairs[:, 1]])
-        order = np.argsort(-gap * (2 - bent) ** _SHARPNESS, kind="stable")
+        urgent = gap * (2 - bent) ** _SHARPNESS
+        order = np.argsort(-urgent, kind="stable")
+        order = order[urgent[order] >= urgent.max() / 2]  # the others wait until these are closed
         taken: list[int] = []
         busy = np.zeros(len(points), bool)  # one new neighbour for each in a round, so that gaps are seen to close
         for row in order:

@@ -119,7 +119,15 @@ def changed(data: bytes, **body: Any) -> bytes:
 
 
 def test_every_kind_of_network_is_tested() -> None:
-    combined = {"placed", "boxed", "offset", "combined", "body"}  # in test_combining
+    combined = {
+        "placed",
+        "boxed",
+        "offset",
+        "combined",
+        "body",
+        "displaced",
+        "on_surface",
+    }  # in test_combining, _detail
     assert set(MAKERS) == set(NETWORKS) - combined
 
 
