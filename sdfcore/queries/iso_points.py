@@ -30,6 +30,7 @@ _NEWTON = 3  # steps after a round; ten in the end
 _CAP = 0.5  # of a spacing: the longest Newton step while points settle
 _FLATTEST = 0.2  # a gradient shorter than this does not say how far the surface is
 _SHARPNESS = 5.0  # ρ, as published
+_FLAT = float(np.cos(np.radians(20)))  # neighbours whose normals differ by less are on no edge, as published
 _CHUNK = 1 << 15
 _TRIAL = 128  # cells along the longest side of the mesh that points begin on
 
@@ -114,9 +115,21 @@ def with_edges(project: Project, points: Array, normals: Array, count: int) -> t
             if not busy[pairs[row]].any():
                 busy[pairs[row]] = True
                 taken.append(int(row))
-        new, turned = project((a[taken] + b[taken]) / 2, _NEWTON, float(gap[taken].max()))
+        ends = [(points[pairs[taken, side]], normals[pairs[taken, side]]) for side in (0, 1)]
+        new, turned = project(_between(*ends[0], *ends[1]), _NEWTON, float(gap[taken].max()))
         points, normals = np.concatenate([points, new]), np.concatenate([normals, turned])
     return points, normals
+
+
+def _between(a: Array, along_a: Array, b: Array, along_b: Array) -> Array:
+    """Middles (N, 3) of pairs of points; where their planes meet at an angle, the nearest place that is on both."""
+    middle = (a + b) / 2
+    cosine = np.einsum("ni,ni->n", along_a, along_b)
+    off_a, off_b = (np.einsum("ni,ni->n", end - middle, along) for end, along in ((a, along_a), (b, along_b)))
+    sine = np.maximum(1 - cosine**2, 1e-9)
+    shift = ((off_a - cosine * off_b) / sine)[:, None] * along_a + ((off_b - cosine * off_a) / sine)[:, None] * along_b
+    near = np.linalg.norm(shift, axis=1) < np.linalg.norm(a - b, axis=1)
+    return np.where(((cosine < _FLAT) & near)[:, None], middle + shift, middle)
 
 
 def _pushed(points: Array, normals: Array, spacing: float) -> Array:
