@@ -49,6 +49,11 @@ _RECIPES = (
         "summary": "a distance that is right far away, from points without normals; holes and handles come out well",
     },
     {
+        "name": "idf",
+        "title": "Displacement field",
+        "summary": "a smooth base and fine detail apart, to soften, strengthen or transfer it; better with normals",
+    },
+    {
         "name": "igr",
         "title": "IGR",
         "summary": "smooth surface through points, with or without normals; closes holes, slow on fine detail",
@@ -59,6 +64,11 @@ _RECIPES = (
         "summary": "as IGR with | ‖∇f‖ - 1 | and equal weights: a straighter distance, rougher steps",
     },
     {"name": "imnet", "title": "IM-NET", "summary": "occupancy by weighted squares; the value is no distance"},
+    {
+        "name": "isopoints",
+        "title": "Iso-points",
+        "summary": "SIREN kept smooth by points of its own surface, for scans with noise; better with normals",
+    },
     {
         "name": "lightsal",
         "title": "LightSAL",
