@@ -58,7 +58,7 @@ def _bagged(features: Tensor, rows: Tensor, weights: Tensor, empty: int | None) 
         sums = functional.embedding_bag(
             rows.reshape(-1, 8), features, per_sample_weights=flat, mode="sum", padding_idx=empty
         )
-    return sums.reshape(rows.shape[0], -1)
+    return sums.reshape(rows.shape[0], rows.shape[1] * features.shape[1])
 
 
 class _Sums(torch.autograd.Function):
@@ -76,7 +76,7 @@ class _Sums(torch.autograd.Function):
         ctx.save_for_backward(flat, stacked)
         ctx.table, ctx.empty = features.shape, empty
         sums = torch.bmm(stacked, picked.view(-1, 8, channels))
-        return tuple(sums[:, k].reshape(len(rows), -1) for k in range(len(weights)))
+        return tuple(sums[:, k].reshape(len(rows), rows.shape[1] * channels) for k in range(len(weights)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

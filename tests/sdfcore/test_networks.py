@@ -116,6 +116,14 @@ def test_forward_mode_gives_the_derivatives_of_autograd(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NETWORKS if kind not in COMBINED])
+def test_of_no_points_there_are_no_values(kind: str) -> None:
+    network, none = network_of(kind).eval(), torch.zeros(0, 3)
+    value, gradient = value_and_gradient(network, none)
+    assert network(none).shape == value.shape == (0,)
+    assert gradient.shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NETWORKS if kind not in COMBINED])
 def test_the_derivatives_are_those_of_finite_differences(kind: str) -> None:
     network, points, step = network_of(kind).double(), points_in(200), 1e-6
     _, gradient = value_and_gradient(network, points)
