@@ -16,6 +16,13 @@ AUTO_RECIPE: Item = ("auto", "Auto", "Choose by the input: clean or broken mesh,
 DEFAULT_DEVICE: Item = ("default", "From Preferences", "The device named in the add-on's preferences", 0)
 AUTO_DEVICE: Item = ("auto", "Auto", "The fastest device the backend has", 0)
 
+#: How the seam between combined shapes is blended.
+STYLES = [
+    ("smooth", "Smooth", "As if melted together"),
+    ("round", "Round", "A fillet of that radius"),
+    ("chamfer", "Chamfer", "A bevel of that size"),
+]
+
 #: Known before the worker has said what it has.
 _RECIPES = (
     {

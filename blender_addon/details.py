@@ -64,8 +64,7 @@ def put_base(result: Any, message: Message) -> Any:
     meshes.set_floats(mesh, ATTRIBUTE, np.asarray(arrays["detail"]) * shrink)
     mesh.validate()
     made = bpy.data.objects.new(mesh.name, mesh)
-    made.matrix_world = result.matrix_world.copy()
-    (result.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+    results.lay_over(result, made)
     return made
 
 

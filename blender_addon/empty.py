@@ -52,8 +52,8 @@ def put(result: Any, message: Message) -> Any:
     mesh.vertices.foreach_set("co", np.ascontiguousarray(local, np.float32).ravel())
     mesh.update()
     made = bpy.data.objects.new(name, mesh)
-    made.matrix_world, made.display_type = result.matrix_world.copy(), "WIRE"
-    (result.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+    made.display_type = "WIRE"
+    results.lay_over(result, made)
     return made
 
 

@@ -147,11 +147,7 @@ class SDFSettings(bpy.types.PropertyGroup):
     combine_style: EnumProperty(
         name="Seam",
         description="How the seam is blended",
-        items=[
-            ("smooth", "Smooth", "As if melted together"),
-            ("round", "Round", "A fillet of that radius"),
-            ("chamfer", "Chamfer", "A bevel of that size"),
-        ],
+        items=choices.STYLES,
     )
     even_points: IntProperty(
         name="Points",

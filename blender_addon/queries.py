@@ -88,8 +88,7 @@ def put_points(result: Any, message: Message) -> Any:
     normals = meshes.transform_normals(np.linalg.inv(matrix), np.asarray(arrays["normals"]))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     made = meshes.points_object(result.name + POINTS_SUFFIX, PointCloud(places, normals.astype(np.float32)))
-    made.matrix_world = result.matrix_world.copy()
-    (result.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+    results.lay_over(result, made)
     return made
 
 

@@ -215,6 +215,12 @@ def new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
     return result
 
 
+def lay_over(result: Any, made: Any) -> None:
+    """Put ``made``, in the local space of ``result``, where ``result`` stands, into its collection."""
+    made.matrix_world = result.matrix_world.copy()
+    (result.users_collection or (collection(bpy.context.scene),))[0].objects.link(made)
+
+
 def _show(result: Any, source: Any, target: Target, context: Any) -> None:
     """Select the result in place of its source, unless the user has turned to something else."""
     layer = context.view_layer

@@ -46,9 +46,8 @@ def put(result: Any, message: Message) -> Any:
     meshes.set_floats(mesh, RADIUS, np.asarray(arrays["radii"]) * shrink)
     mesh.attributes.new(PARENT, "INT", "POINT").data.foreach_set("value", np.asarray(arrays["parents"], np.int32))
     made = bpy.data.objects.new(result.name + SUFFIX, mesh)
-    made.matrix_world = result.matrix_world.copy()
     made.show_in_front = True  # it lies inside
-    (result.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+    results.lay_over(result, made)
     return made
 
 

@@ -15,7 +15,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import live, results
+from . import choices, live, results
 
 Context = bpy.types.Context
 
@@ -23,11 +23,6 @@ OPERATIONS = [
     ("union", "Union", "What is in either", "SELECT_EXTEND", 0),
     ("intersection", "Intersection", "What is in both", "SELECT_INTERSECT", 1),
     ("difference", "Difference", "What is above it in the list, without this", "SELECT_SUBTRACT", 2),
-]
-STYLES = [
-    ("smooth", "Smooth", "As if melted together"),
-    ("round", "Round", "A fillet of that radius"),
-    ("chamfer", "Chamfer", "A bevel of that size"),
 ]
 
 
@@ -58,7 +53,7 @@ class SDFStep(bpy.types.PropertyGroup):
         precision=4,
         update=_changed,
     )
-    style: EnumProperty(name="Seam", description="How the seam is blended", items=STYLES, update=_changed)
+    style: EnumProperty(name="Seam", description="How the seam is blended", items=choices.STYLES, update=_changed)
     use: BoolProperty(name="Use", description="Whether it counts", default=True, update=_changed)
     shown: StringProperty(name="Shown As", description="How it was shown before", options={"HIDDEN"})
 
