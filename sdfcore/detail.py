@@ -30,7 +30,7 @@ def displaced(sdf: NeuralSDF) -> Displaced:
     Raises:
         InputError: it is of a recipe that keeps no detail apart.
     """
-    network = sdf.network.inner if isinstance(sdf.network, Mended) else sdf.network
+    network = _unmended(sdf)
     if not isinstance(network, Displaced):
         raise InputError(
             f"This fit ({sdf.info.get('recipe', 'of an unknown recipe')}) does not keep detail apart.",
@@ -104,7 +104,8 @@ def transferred(
     (big, centre), (own, middle) = ((sdf.frame.scale, sdf.frame.centre) for sdf in (source, target))
     ratio = scale * big / own
     offset = (scale * turn @ centre + shift - middle) / own
-    below = displaced(target).base if _has_detail(target) else target.network
+    plain = _unmended(target)
+    below = plain.base if isinstance(plain, Displaced) else target.network
     carried = OnSurface(
         _copy(network.detail), _copy(network.base), ratio, torch.from_numpy(turn.T), torch.from_numpy(offset)
     )
@@ -119,9 +120,8 @@ def _check_strength(strength: float) -> None:
         raise InputError(f"A strength of {strength} is none.", "Give a number: 1 leaves the detail as it is.")
 
 
-def _has_detail(sdf: NeuralSDF) -> bool:
-    network = sdf.network.inner if isinstance(sdf.network, Mended) else sdf.network
-    return isinstance(network, Displaced)
+def _unmended(sdf: NeuralSDF) -> torch.nn.Module:
+    return sdf.network.inner if isinstance(sdf.network, Mended) else sdf.network
 
 
 def _copy(network: torch.nn.Module) -> torch.nn.Module:

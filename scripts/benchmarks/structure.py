@@ -160,8 +160,8 @@ def bars(body: Body) -> list[Bar]:
     if held := rows.get("skeleton"):
         torus, fits = held.get("torus"), [row for name, row in held.items() if name != "torus"]
         if torus:
-            off = max(torus["off"], torus["gap"] / 10)  # a gap as long as a link is none
-            found.append(Bar("torus: its circle to 2 %", f"{torus['off']:.2%}", off <= 0.02))
+            whole = torus["gap"] < 0.2  # the links' places lie far denser: no link is missing
+            found.append(Bar("torus: its circle to 2 %", f"{torus['off']:.2%}", whole and torus["off"] <= 0.02))
         for recipe in ("tv", "distance"):
             least = min((row[recipe]["coverage"] for row in fits), default=math.nan)
             found.append(Bar(f"skeletons of {recipe}: coverage ≥ 98 %, least", f"{least:.1%}", least >= 0.98))
