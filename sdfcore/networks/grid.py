@@ -9,7 +9,7 @@ Source: multi-resolution feature grids, Müller et al. 2022 (instant-ngp); spars
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,6 +105,7 @@ def _of_grid(side: int, keys: Tensor, first: int) -> tuple[Tensor, Tensor, Tenso
     return top, cell_of, corners
 
 
+_JUMP = 1.5  # of a distance from node to node, in the length between them: a distance itself changes by 1 at most
 _CORNERS = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
 
 
@@ -183,6 +184,30 @@ class FeatureGrid(nn.Module):
             found.append((cells, ijk * (2 / cells) - 1))
             offset += count
         return found
+
+    @torch.no_grad()
+    def begin_at(self, distance: Callable[[Array], Array]) -> bool:
+        """Let the untrained field be about ``distance``, (N, 3) → (N,), unit box: interpolated on the finest full grid.
+
+        One channel of that grid holds what the initial sphere lacks there, and is read out linearly; the MLP does not
+        hear it at first. Nothing is done, and ``False`` said, where ``distance`` jumps from node to node: across the
+        hole of an open surface, where the field is to be smooth instead.
+        """
+        full = [i for i, cells in enumerate(self.levels) if self.config["nodes"][i] == (cells + 1) ** 3]
+        if not full:
+            return False
+        level, column = full[-1], self.channels * full[-1]
+        cells, nodes = self.node_positions()[level]
+        wanted = distance(nodes)
+        steps = [np.abs(np.diff(wanted.reshape(3 * (cells + 1,)), axis=axis)).max() for axis in range(3)]
+        if max(steps) > _JUMP * 2 / cells:
+            return False
+        first = 1 + sum(self.config["nodes"][:level])
+        linears(self.layers)[0].weight[:, 3 + column] = 0
+        self.linear.weight[0, column] = 1
+        lacking = wanted - self(torch.from_numpy(nodes).to(self.features)).cpu().numpy()
+        self.features[first : first + len(nodes), 0] = torch.from_numpy(lacking).to(self.features)
+        return True
 
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:

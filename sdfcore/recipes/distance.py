@@ -2,7 +2,8 @@
 
 A mesh gives exact distances with the sign of its winding number; oriented points give distances to their tangent planes
 near by and to themselves farther off, with the sign of the points' winding number. The field is taught |f| and normals
-on the surface and those distances round it, so there is nothing to discover: no stray sheets, and few steps.
+on the surface and those distances round it, so there is nothing to discover: no stray sheets, and few steps. It begins
+at the coarse distances of its finest full grid, not at a sphere, unless they jump, as across a hole.
 Sources: supervision by distance, Park et al. 2019 (DeepSDF), whose clamped loss keeps the sign right everywhere; sign
 from winding numbers, Barill et al. 2018; sparse feature grids, Takikawa et al. 2021 (NGLOD) and Müller et al. 2022
 (instant-ngp).
@@ -41,7 +42,10 @@ def levels(evidence: Evidence, nodes: int) -> list[int]:
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:
     grids = levels(evidence, size.nodes)
-    return FeatureGrid.around(evidence.points, grids, dense=_DENSE, width=size.width, depth=size.depth)
+    network = FeatureGrid.around(evidence.points, grids, dense=_DENSE, width=size.width, depth=size.depth)
+    if evidence.oracle is not None:
+        network.begin_at(evidence.oracle)
+    return network
 
 
 def _cells(network: nn.Module) -> list[tuple[float, Array]]:

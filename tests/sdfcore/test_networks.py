@@ -448,3 +448,20 @@ def test_an_mlp_too_narrow_for_its_inputs_is_refused() -> None:
     with pytest.raises(ValueError, match="27 inputs"):
         MLP(24, 4, skip=2, octaves=4)
     assert MLP(24, 4, skip=0, octaves=4)(torch.zeros(1, 3)).shape == (1,)
+
+
+def test_a_grid_begins_at_a_coarse_distance() -> None:
+    points = np.random.default_rng(0).normal(size=(2000, 3))
+    points = 0.4 * points / np.linalg.norm(points, axis=1, keepdims=True) + [0.3, 0, 0]
+    network = FeatureGrid.around(points, [8, 16, 32, 64], dense=16, width=32)
+    distance = lambda x: np.linalg.norm(x - [0.3, 0, 0], axis=1) - 0.4
+    assert network.begin_at(distance)
+    at = np.random.default_rng(1).uniform(-0.95, 0.95, (2000, 3))
+    with torch.no_grad():
+        found = network(torch.from_numpy(at).float()).numpy()
+    np.testing.assert_allclose(found, distance(at), atol=0.06)
+    assert np.abs(found - distance(at)).mean() < 0.01
+    other = FeatureGrid.around(points, [8, 16, 32, 64], dense=16, width=32)
+    before = other.features.clone()
+    assert not other.begin_at(lambda x: np.where(x[:, 2] > 0, 1.0, -1.0) * (0.3 + np.abs(x[:, 0])))
+    assert torch.equal(other.features, before)
