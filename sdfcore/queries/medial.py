@@ -2,7 +2,8 @@
 
 Source: Clémot & Digne 2023 (Neural skeleton): from even points of the surface one goes inwards along the normal, in 50
 steps, to where the field bends. Here the bend is looked for in the slope along the way, which is 1 before it, and taken
-at its middle: so it is found in a field that is smooth there as well as in an exact one.
+at its middle: so it is found in a field that is smooth there as well as in an exact one. What is thinner than the field
+knows has no bend; there balls shrink until the surface lets them in (Ma et al. 2012).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..coherence import nearest
 from ..errors import NoSurfaceError
 from ..fields import NeuralSDF, value_and_gradient
 from ..geometry import Array, Mesh, PointCloud
@@ -25,6 +28,7 @@ _TURNED = 0.2  # of the slope, after a bend: what two sides that meet at a right
 _BEFORE = 3  # steps before the sample that is past a bend, where it may begin
 _HALVINGS = 12
 _CHUNK = 1 << 16
+_SHRINKS, _LET_IN = 30, 1e-3  # of a ball, at most; and how much of its radius may stick out
 _DEPTH_TRIAL = 48  # cells along the longest side, to see how deep the shape is
 
 
@@ -67,6 +71,29 @@ def medial_points(
             "The field has no medial axis that could be found.", "Fit with the recipe tv, or with more steps."
         )
     return Medial(points, distance.unsigned(points))
+
+
+def shrunk_balls(surface: PointCloud, rows: Array, mesh: Mesh) -> Medial:
+    """The largest ball inside that touches the surface at each of ``rows`` of its points (N,); world units.
+
+    Source: Ma, Bae & Choi 2012 (3D medial axis point approximation using nearest neighbors and the normal field).
+    """
+    if surface.normals is None:
+        raise ValueError("balls touch along normals, and the points have none")
+    tree, distance = cKDTree(surface.points), MeshDistance(mesh)
+    touched, inward = surface.points[rows].astype(np.float64), -surface.normals[rows].astype(np.float64)
+    radii = np.full(len(rows), _deepest(mesh, distance))
+    for _ in range(_SHRINKS):
+        gap, near = nearest(tree, touched + radii[:, None] * inward)
+        over = gap < (1 - _LET_IN) * radii
+        if not over.any():
+            break
+        chord = surface.points[near[over]] - touched[over]
+        rise = np.maximum((chord * inward[over]).sum(axis=1), 1e-12)
+        radii[over] = np.minimum(radii[over], np.square(chord).sum(axis=1) / (2 * rise))
+    centres = touched + radii[:, None] * inward
+    centres = centres[distance.inside(centres)] if len(centres) else centres
+    return Medial(centres, distance.unsigned(centres) if len(centres) else np.zeros(0))
 
 
 def _deepest(mesh: Mesh, distance: MeshDistance) -> float:

@@ -15,6 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial.distance import cdist
 
 from ..coherence import nearest
 from ..errors import InputError
@@ -23,12 +24,13 @@ from ..fields import NeuralSDF
 from ..geometry import Array
 from ..surfaces import MeshDistance, sample_surface
 from .iso_points import iso_points
-from .medial import Medial, medial_points
+from .medial import Medial, medial_points, shrunk_balls
 
 Progress = Callable[[float], None]
 DELTA = 0.06  # as published, of shapes in a box of side 2
 _TRACES = 4000
 _COVERED = 1500  # points of the surface that are to be covered
+_BETWEEN = 6000  # others, for which balls are added one by one
 _CANDIDATES = 1000  # balls, at most, of which a cover is chosen
 _GAP = 0.05  # a cover may have so many more balls than the fewest
 _NODES = 50  # of the search for a better cover
@@ -94,12 +96,18 @@ def skeleton(
     on_progress(0.1)
     even = iso_points(sdf, _TRACES, seed=seed, on_progress=lambda part: on_progress(0.1 + 0.5 * part))
     medial = medial_points(sdf, even, mesh, on_progress=lambda part: on_progress(0.6 + 0.2 * part))
-    covered = even.points[_spread(even.points, _COVERED)]
+    rows = _spread(even.points, _COVERED)
+    covered = even.points[rows]
     pick = _spread(medial.points, _CANDIDATES)
     candidates = Medial(medial.points[pick], medial.radii[pick])
+    thin = shrunk_balls(even, rows[~_holds(medial, covered, reach).any(axis=1)], mesh)
+    medial = _together(medial, thin)
+    candidates = _together(candidates, thin)
     chosen = _cover(candidates, covered, reach)
     on_progress(0.9)
-    points, radii = candidates.points[chosen], candidates.radii[chosen]
+    cover = Medial(candidates.points[chosen], candidates.radii[chosen])
+    cover = _together(cover, _between(cover, medial, sample_surface(mesh, _BETWEEN, seed).points, reach))
+    points, radii = cover.points, cover.radii
     distance = MeshDistance(mesh)
     edges, triangles = _links(points, radii, covered, reach)
     edges, triangles = _inside(points, edges, triangles, distance)
@@ -131,10 +139,26 @@ def _spread(points: Array, most: int) -> Array:
     return rows
 
 
+def _together(one: Medial, other: Medial) -> Medial:
+    return Medial(np.concatenate([one.points, other.points]), np.concatenate([one.radii, other.radii]))
+
+
+def _holds(balls: Medial, surface: Array, reach: float) -> Array:
+    """(S, N) whether each of ``surface`` is in each ball, ``reach`` larger."""
+    return np.asarray(cdist(surface, balls.points) <= balls.radii[None] + reach)
+
+
+def _between(cover: Medial, balls: Medial, surface: Array, reach: float) -> Medial:
+    """Few of ``balls`` that hold what of ``surface`` the cover leaves out: between the points it was made for."""
+    missed = surface[~_holds(cover, surface, reach).any(axis=1)]
+    holds = _holds(balls, missed, reach)
+    rows = _greedy(holds[holds.any(axis=1)])
+    return Medial(balls.points[rows], balls.radii[rows])
+
+
 def _cover(balls: Medial, surface: Array, reach: float) -> Array:
     """Rows of few balls that, ``reach`` larger, hold all of ``surface`` that any of them holds."""
-    apart = np.linalg.norm(surface[:, None] - balls.points[None], axis=2)
-    holds = apart <= balls.radii[None] + reach
+    holds = _holds(balls, surface, reach)
     holds = np.unique(holds[holds.any(axis=1)], axis=0)
     whole = csr_array(holds.astype(np.float64))
     found = milp(
@@ -154,7 +178,7 @@ def _greedy(holds: Array) -> Array:
         best = int(holds[left].sum(axis=0).argmax())
         rows.append(best)
         left &= ~holds[:, best]
-    return np.array(sorted(rows))
+    return np.array(sorted(rows), dtype=np.int64)
 
 
 def _links(points: Array, radii: Array, surface: Array, reach: float) -> tuple[Array, Array]:

@@ -10,9 +10,12 @@ import pytest
 
 from sdfcore import cli, combining, storage
 from sdfcore.errors import InputError
+from sdfcore.extraction import extract_sdf
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Array
 from sdfcore.queries import skeleton as module
+from sdfcore.queries.iso_points import iso_points
+from sdfcore.queries.medial import shrunk_balls
 from sdfcore.queries.skeleton import Skeleton, covered_share, skeleton
 
 CENTRE = np.array([3.0, 2.0, 1.0])
@@ -74,6 +77,29 @@ def test_finer_balls_cover_as_well_and_are_more() -> None:
     assert len(fine.points) > len(coarse.points)
     assert fine.delta == pytest.approx(0.2 * coarse.delta)
     assert min(fine.coverage, coarse.coverage) > 0.98
+
+
+def test_what_lies_between_the_points_of_the_cover_is_covered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_COVERED", 60)
+    table = [combining.body("box", [1.0, 1.0, 0.1]), combining.body("box", [0.1, 0.1, 1.0], (0.8, 0.8, -0.9))]
+    sdf = combining.combine(table, "union")
+    assert skeleton(sdf).coverage > 0.97
+    monkeypatch.setattr(module, "_BETWEEN", 1)
+    assert skeleton(sdf).coverage < 0.95
+
+
+def test_balls_shrink_until_the_surface_lets_them_in() -> None:
+    capsule = combining.body("capsule", [0.3, 1.0], tuple(CENTRE))
+    mesh = extract_sdf(capsule, resolution=64)
+    even = iso_points(capsule, 2000, rounds=4)
+    found = shrunk_balls(even, np.arange(0, 2000, 20), mesh)
+    away = found.points - CENTRE
+    assert len(found.points) == 100
+    assert np.hypot(away[:, 0], away[:, 1]).max() < 0.03
+    np.testing.assert_allclose(found.radii, 0.3, atol=0.03)
+    none = shrunk_balls(even, np.zeros(0, np.int64), mesh)
+    assert none.points.shape == (0, 3)
+    assert none.radii.shape == (0,)
 
 
 def test_the_share_that_is_covered() -> None:
