@@ -100,7 +100,7 @@ def asked(output: Path) -> None:
     c.set_aspect("equal")
     c.axis("off")
     c.set_title("Even points", loc="left", color=INK, fontsize=11, fontweight="bold")
-    radius, centre = 0.22 * float(box.size.max()), box.centre + np.array([0.0, 0.28, 0.25]) * box.size
+    radius, centre = 0.3 * float(box.size.max()), box.centre + np.array([0.3, 0.25, 0.3]) * box.size  # the near arm
     ball = combining.body("sphere", [radius], centre.tolist())
     for axes, operation in ((d, "difference"), (e, "union")):
         made = combining.combine([sdf, ball], operation, radius=0.15 * radius, style="round")
