@@ -21,6 +21,7 @@ _MODULES = (
     "operators",
     "comparing",
     "queries",
+    "overlaps",
     "skeletons",
     "empty",
     "details",

@@ -17,6 +17,7 @@ from mathutils import Matrix
 from ..sdfcore.errors import SdfError, describe, rebuild
 from ..sdfcore.protocol import Message
 from . import host, live, results, spaces
+from .following import follow
 from .operators import JobOperator, Outcome
 from .space_operators import in_object_mode, shape_job, with_space
 from .space_properties import BLEND, EXPLORE
@@ -151,22 +152,10 @@ class _OnLive(bpy.types.Operator):
     def poll(cls, context: Context) -> bool:
         if not in_object_mode(cls, context):
             return False
-        if not live.is_live(context.active_object):
-            cls.poll_message_set("Select an object made by Blend or Explore")
+        if live.follower(context.active_object) is None:
+            cls.poll_message_set("Select an object made by Blend, Explore or Combine Live")
             return False
         return True
-
-    def follow(self, obj: Any, wait: bool) -> Outcome:
-        """Bring the mesh up to date, by and by or at once."""
-        if not wait:
-            live.follow(obj)
-            return {"FINISHED"}
-        try:
-            live.refresh(obj)
-        except SdfError as error:
-            self.report({"ERROR"}, error.line)
-            return {"CANCELLED"}
-        return {"FINISHED"}
 
 
 class SDF_OT_randomise(_OnLive):
@@ -203,7 +192,7 @@ class SDF_OT_randomise(_OnLive):
         drawn = np.random.default_rng(self.seed).normal(size=spaces.DIRECTIONS) * self.spread
         drawn[spaces.directions(obj) :] = 0
         obj.sdf_blend.amounts = [float(np.clip(value, -3, 3)) for value in drawn]
-        return self.follow(obj, wait=bpy.app.background)  # the seed may be dragged, too
+        return follow(self, obj, wait=bpy.app.background)  # the seed may be dragged, too
 
 
 class SDF_OT_refresh_shape(_OnLive):
@@ -216,7 +205,7 @@ class SDF_OT_refresh_shape(_OnLive):
         return self.execute(context)
 
     def execute(self, context: Context) -> Outcome:
-        return self.follow(context.active_object, wait=host.waits(self))
+        return follow(self, context.active_object, wait=host.waits(self))
 
 
 class SDF_OT_keep_shape(JobOperator):

@@ -27,7 +27,13 @@ def boxes_mesh(name: str, lower: Array, upper: Array, state: Array) -> Any:
     places = lower[:, None] + (upper - lower)[:, None] * _CORNERS
     faces = _SIDES[None] + 8 * np.arange(len(lower))[:, None, None]
     mesh = bpy.data.meshes.new(name)
-    mesh.from_pydata(places.reshape(-1, 3).tolist(), [], faces.reshape(-1, 4).tolist())
+    mesh.vertices.add(8 * len(lower))
+    mesh.loops.add(4 * len(_SIDES) * len(lower))
+    mesh.polygons.add(len(_SIDES) * len(lower))
+    mesh.vertices.foreach_set("co", np.ascontiguousarray(places, np.float32).ravel())
+    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(faces, np.int32).ravel())
+    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 4, dtype=np.int32))
+    mesh.update(calc_edges=True)
     layer = mesh.attributes.new(STATE, "INT", "FACE")
     layer.data.foreach_set("value", np.repeat(np.asarray(state, np.int32), len(_SIDES)))
     return mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import secrets
 import sys
@@ -67,7 +68,9 @@ def checked(path: str, suffix: str) -> Path:
 class OnField(OnResult, ExportHelper):
     """One that writes a file about a result; asks for its name first."""
 
-    filepath: StringProperty(name="File Path", description="File to write", maxlen=1024, subtype="FILE_PATH")
+    filepath: StringProperty(
+        name="File Path", description="File to write", maxlen=1024, subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )  # of another result it is another one
 
     def invoke(self, context: Context, event: Any) -> set[str]:
         if not self.filepath:
@@ -167,7 +170,7 @@ def volume_job(result: Any, context: Context, path: Path, width: float) -> Job:
         made = bpy.data.objects.new(data.name, data)
         back = Matrix(np.linalg.inv(results.stored_matrix(found, results.MATRIX)).tolist())
         made.matrix_world = found.matrix_world @ back
-        (found.users_collection or (results.collection(bpy.context.scene),))[0].objects.link(made)
+        results.home_of(found, bpy.context).objects.link(made)
         return made
 
     return result_job("volume", result, context, body, put)
@@ -194,7 +197,20 @@ class SDF_OT_export_volume(OnField):
 
     def job(self, result: Any, context: Context, preview: bool) -> Job:
         openvdb()  # is it there? before any work, not after
-        return volume_job(result, context, checked(self.filepath, ".vdb"), self.width)
+        path = unused(checked(self.filepath, ".vdb"))
+        if path.name != Path(self.filepath).name:
+            self.report({"INFO"}, f"Written to {path.name}: Blender shows a volume's file as it was first read")
+        return volume_job(result, context, path, self.width)
+
+
+def unused(path: Path) -> Path:
+    """``path``, or with a number after its name if a volume of this file is read from it already.
+
+    Blender keeps what it has read of a volume's file, and would show the old field.
+    """
+    held = {Path(bpy.path.abspath(volume.filepath)) for volume in bpy.data.volumes if volume.filepath}
+    names = itertools.chain([path], (path.with_stem(f"{path.stem}_{number:03d}") for number in itertools.count(1)))
+    return next(name for name in names if name not in held)
 
 
 _CLASSES = (SDF_OT_export_field, SDF_OT_export_volume)

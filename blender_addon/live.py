@@ -47,7 +47,7 @@ class Follower(Protocol):
         """The body of the request that the mesh should be the answer to; coarse, while something changes."""
         ...
 
-    def job(self, obj: Any, body: dict[str, Any]) -> Job:
+    def job(self, obj: Any, settings: Any, body: dict[str, Any]) -> Job:
         """The request itself, whose answer is handed to the job's target ``receive``."""
         ...
 
@@ -74,7 +74,7 @@ class _Places:
     def body(self, obj: Any, settings: Any, *, coarse: bool) -> dict[str, Any]:
         return body_of(obj, settings, coarse=coarse)
 
-    def job(self, obj: Any, body: dict[str, Any]) -> Job:
+    def job(self, obj: Any, settings: Any, body: dict[str, Any]) -> Job:
         return spaces.request("decode", obj.name, body, spaces.array(obj), bpy.context.scene)
 
 
@@ -140,16 +140,19 @@ def show(obj: Any, key: str, message: Message) -> None:
         SdfError: the answer holds no valid mesh.
     """
     shape = Mesh(message.arrays["vertices"], message.arrays["faces"])
-    if obj.data.users > 1:  # a linked duplicate follows sliders of its own
+    alone = obj.data.users == 1
+    if not alone:  # a linked duplicate follows sliders of its own
         obj.data = obj.data.copy()
     meshes.fill_from_world(obj.data, shape, results.stored_matrix(obj, results.MATRIX))
     obj.data[SHOWN] = key
+    if not alone:  # or an undo would leave the object with a mesh that is in no step of the history
+        windows.remember("Mesh of Its Own")
 
 
-def _job(obj: Any, body: dict[str, Any]) -> Job:
+def _job(obj: Any, body: dict[str, Any], settings: Any = None) -> Job:
     followed = follower(obj)
     assert followed is not None
-    return followed.job(obj, body)
+    return followed.job(obj, followed.settings(obj) if settings is None else settings, body)
 
 
 def refresh(obj: Any, settings: Any = None) -> None:
@@ -161,7 +164,7 @@ def refresh(obj: Any, settings: Any = None) -> None:
     if is_right(obj, settings):
         return
     body = wanted(obj, settings)
-    job = _job(obj, body)
+    job = _job(obj, body, settings)
     job.target["receive"] = lambda _job: None
     host.runtime().run(job)
     assert job.result is not None
@@ -236,7 +239,7 @@ class Following:
         if slot.arrived is None:
             return
         with windows.override():
-            if not windows.can_place(bpy.context):
+            if not windows.can_place(bpy.context, moving=obj):
                 return
             (key, message), slot.arrived = slot.arrived, None
             try:

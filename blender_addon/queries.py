@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from .states import Job
 Context = bpy.types.Context
 
 POINTS_SUFFIX, PICTURE_SUFFIX = ".points", ".field"
+PICTURE = "sdf_picture"
 
 
 def result_job(
@@ -27,16 +29,20 @@ def result_job(
 ) -> Job:
     """Ask about the model of ``result``; ``put`` is given the result, as it is then, and the answer."""
     uid, name = result.session_uid, result.name
+    model = requests.model_of(result)
+    version = zlib.crc32(model)
 
     def placed(message: Message, _context: Context) -> Any:
         found = results.by_uid(bpy.data.objects, uid)
         if found is None:
             raise EngineError(f"{name} is no longer in the scene.", "Undo its deletion, or ask another result.")
+        if zlib.crc32(requests.model_of(found)) != version:
+            raise EngineError(f"{name} was fitted anew meanwhile.", "Ask again: the answer is about the fit before.")
         return put(found, message)
 
     settings = context.scene.sdf
     whole = {**body, "device": requests.device(settings), "title": name}
-    return Job(name, Message(kind, "", whole, {"model": requests.model_of(result)}), {"put": placed})
+    return Job(name, Message(kind, "", whole, {"model": model}), {"put": placed})
 
 
 # --- measures ----------------------------------------------------------------------------------------------------
@@ -114,14 +120,28 @@ def camera_of(result: Any, scene: Any) -> dict[str, Any]:
     camera = scene.camera
     if camera is None or camera.type != "CAMERA" or camera.data.type != "PERSP":
         raise InputError("The scene has no perspective camera.", "Add one: Add ▸ Camera, and make it the active one.")
-    now = np.array(result.matrix_world, dtype=np.float64)
-    back = results.stored_matrix(result, results.MATRIX) @ np.linalg.inv(now)
+    width, height = _pixels(scene)
+    if camera.data.shift_x or camera.data.shift_y or scene.render.pixel_aspect_x != scene.render.pixel_aspect_y:
+        raise InputError("The camera's lens is shifted, or its pixels are not square.", "Set both shifts to 0.")
+    back = results.stored_matrix(result, results.MATRIX) @ np.linalg.inv(
+        meshes.affine(result.matrix_world, result.name)
+    )
+    if not _keeps_angles(back):
+        raise InputError(
+            f"{result.name} is mirrored or scaled unevenly against its fit.", "Undo that, or render its mesh."
+        )
     place = back @ np.array(camera.matrix_world, dtype=np.float64)
     position, ahead, up = place[:3, 3], -place[:3, 2], place[:3, 1]
     return {
         "position": position.tolist(), "target": (position + ahead).tolist(), "up": up.tolist(),
-        "angle": math.degrees(_widest(camera.data, *_pixels(scene))),
+        "angle": math.degrees(_widest(camera.data, width, height)),
     }  # fmt: skip
+
+
+def _keeps_angles(matrix: Any) -> bool:
+    rows = matrix[:3, :3]
+    squared = float(np.cbrt(np.linalg.det(rows))) ** 2
+    return np.linalg.det(rows) > 0 and np.allclose(rows @ rows.T, squared * np.eye(3), atol=1e-4 * squared)
 
 
 def _pixels(scene: Any) -> tuple[int, int]:
@@ -158,9 +178,9 @@ def put_picture(result: Any, message: Message) -> Any:
     if colour is None or colour.ndim != 3 or colour.shape[2] != 4:
         raise EngineError("The backend's answer holds no picture.", "Update the backend: it must be of this version.")
     name, (height, width) = result.name + PICTURE_SUFFIX, colour.shape[:2]
-    image = bpy.data.images.get(name)
-    if image is None:
-        image = bpy.data.images.new(name, width, height, alpha=True)
+    image = result.get(PICTURE)  # by name it could not be found: long ones are cut
+    if not isinstance(image, bpy.types.Image):
+        image = result[PICTURE] = bpy.data.images.new(name, width, height, alpha=True)
     elif tuple(image.size) != (width, height):
         image.scale(width, height)
     image.pixels.foreach_set(np.ascontiguousarray(colour[::-1], np.float32).ravel())  # Blender's rows rise
@@ -269,62 +289,7 @@ class SDF_OT_combine(JobOperator):
         return [lambda: combine_job(chosen, context)]
 
 
-# --- do they meet ------------------------------------------------------------------------------------------------
-
-WITNESS = "Overlap"
-
-
-def overlap_job(objects: list[Any], context: Context) -> Job:
-    """Whether the insides of two results meet where they stand; an empty shows where."""
-    names = " and ".join(o.name for o in objects)
-    body = {
-        "places": places(objects), "device": requests.device(context.scene.sdf), "title": names
-    }  # fmt: skip
-    arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}
-    uid, owner = context.scene.session_uid, objects[0].session_uid
-
-    def put(message: Message, put_context: Context) -> Any:
-        held = results.by_uid(bpy.data.objects, owner)
-        if held is None:
-            raise EngineError(f"{names} are no longer in the scene.", "Undo their deletion, or ask others.")
-        text = {True: f"{names} overlap", False: f"{names} are apart, for certain"}.get(
-            message.body["overlap"], f"{names} come too close to tell"
-        )
-        held[results.REPORT] = json.dumps({**results.report(held), results.OVERLAP: text})
-        if message.body.get("place") is None:
-            return held
-        scene = results.by_uid(bpy.data.scenes, uid) or put_context.scene
-        empty = bpy.data.objects.new(WITNESS, None)
-        empty.empty_display_type, empty.location = "SPHERE", message.body["place"]
-        empty.empty_display_size = 0.05 * max(max(held.dimensions), 1e-6)
-        results.collection(scene).objects.link(empty)
-        return empty
-
-    return Job(names, Message("overlap", "", body, arrays), {"put": put})
-
-
-class SDF_OT_overlap(JobOperator):
-    bl_idname = "sdf.overlap"
-    bl_label = "Overlap"
-    bl_description = (
-        "Whether the two selected results meet where they stand: yes, with an empty at a point that is in both, or no, "
-        "for certain"
-    )
-    bl_options = {"REGISTER"}
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        if context.mode != "OBJECT" or len(combinable(context)) != 2:
-            cls.poll_message_set("Select two results of Fit SDF, in Object Mode")
-            return False
-        return True
-
-    def jobs(self, context: Context, preview: bool) -> list[Callable[[], Job]]:
-        chosen = combinable(context)
-        return [lambda: overlap_job(chosen, context)]
-
-
-_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture, SDF_OT_combine, SDF_OT_overlap)
+_CLASSES = (SDF_OT_measure, SDF_OT_even_points, SDF_OT_picture, SDF_OT_combine)
 
 
 def register() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import details, queries, results, skeletons, stacks
+from . import details, overlaps, queries, results, skeletons, stacks
 from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
@@ -47,7 +47,7 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         row.operator("sdf.export_volume", icon="VOLUME_DATA")
         row.operator("sdf.export_field", icon="EXPORT")
         layout.operator("sdf.overlap", icon="SELECT_INTERSECT")
-        if told := results.report(results.of(context.active_object)).get(results.OVERLAP):
+        if told := overlaps.told_of(results.of(context.active_object)):
             wrapped(layout, told, width=letters(context))
 
 
@@ -129,7 +129,9 @@ class SDF_PT_stack(SdfPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(stack, "resolution")
         column.prop(stack, "drag_resolution")
-        layout.operator("sdf.stack_apply", icon="CHECKMARK")
+        row = layout.row(align=True)
+        row.operator("sdf.stack_apply", icon="CHECKMARK")
+        row.operator("sdf.refresh_shape", text="", icon="FILE_REFRESH")
 
 
 def _draw_step(layout: Any, step: Any) -> None:

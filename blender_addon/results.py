@@ -9,7 +9,8 @@ earlier versions) and two matrices: ``sdf_matrix``, its own local space to world
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,7 +81,7 @@ def source_of(result: Any) -> Any:
     """The object that ``result`` was made from, or ``None`` when it is gone."""
     if SOURCE_OBJECT in result:  # that the name may be another object's by now does not matter
         source = _pointed_to(result)
-        return source if source is not None and _is_placed(source) else None
+        return source if source is not None and is_placed(source) else None
     source = bpy.data.objects.get(result[SOURCE]) if result.get(SOURCE) else None
     return None if source == result else source  # earlier versions made what had no source its own
 
@@ -90,7 +91,7 @@ def _pointed_to(result: Any) -> Any:
     return held if isinstance(held, bpy.types.Object) else None
 
 
-def _is_placed(obj: Any) -> bool:
+def is_placed(obj: Any) -> bool:
     """Whether ``obj`` is in a collection: a deleted object that something points to is in none, but in the file."""
     homes = [*bpy.data.collections, *(scene.collection for scene in bpy.data.scenes)]
     return any(home.objects.get(obj.name) == obj for home in homes) or bool(obj.users_collection)
@@ -101,7 +102,7 @@ def let_go_of_sources() -> None:
     held = [source for source in map(_pointed_to, bpy.data.objects) if source is not None]
     for source in dict.fromkeys(held):
         ours = source.users <= held.count(source) and not source.use_fake_user and source.library is None
-        if ours and not _is_placed(source):
+        if ours and not is_placed(source):
             bpy.data.objects.remove(source)
 
 
@@ -218,7 +219,21 @@ def new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
 def lay_over(result: Any, made: Any) -> None:
     """Put ``made``, in the local space of ``result``, where ``result`` stands, into its collection."""
     made.matrix_world = result.matrix_world.copy()
-    (result.users_collection or (collection(bpy.context.scene),))[0].objects.link(made)
+    home_of(result, bpy.context).objects.link(made)
+
+
+def home_of(obj: Any, context: Any) -> Any:
+    """A collection of ``obj`` that the view layer shows; that for results, if there is none."""
+    shown = set(_shown(context.view_layer.layer_collection))
+    return next((home for home in obj.users_collection if home in shown), None) or collection(context.scene)
+
+
+def _shown(layer: Any) -> Iterator[Any]:
+    """The collections of a layer that are not excluded from it."""
+    if not layer.exclude:
+        yield layer.collection
+    for child in layer.children:
+        yield from _shown(child)
 
 
 def _show(result: Any, source: Any, target: Target, context: Any) -> None:
@@ -256,6 +271,12 @@ def fixed(result: Any) -> str:
     return ""
 
 
+def version(result: Any) -> int:
+    """Another number for another fit, by what its report says of it."""
+    told = {key: value for key, value in report(result).items() if key not in (MEASURES, OVERLAP)}
+    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
+
+
 def in_layer(obj: Any, layer: Any) -> bool:
     """Whether a view layer has ``obj``: what it has not can neither be selected nor be active."""
     return obj is not None and layer.objects.get(obj.name) == obj
@@ -289,7 +310,8 @@ def describe(result: Any, target: Target, message: Message) -> None:
     told: Mapping[str, Any] = message.body.get("report") or {}
     before = report(result)  # a new mesh of the same fit: what was said of the fit stays
     if model is not None and len(model):
-        before.pop(MEASURES, None)
+        for outdated in (MEASURES, OVERLAP):
+            before.pop(outdated, None)
     body = {**before, "warnings": [], "certain": "", "wall": 0.0, **told}
     faces = message.arrays["faces"]
     count = {"vertices": len(result.data.vertices), "faces": len(result.data.polygons)}

@@ -110,7 +110,7 @@ def armature(skeleton: Any, context: Context) -> Any:
     made = bpy.data.objects.new(data.name, data)
     made.matrix_world = skeleton.matrix_world.copy()
     made.show_in_front = True
-    (skeleton.users_collection or (context.scene.collection,))[0].objects.link(made)
+    results.home_of(skeleton, context).objects.link(made)
     for chosen in context.selected_objects:
         chosen.select_set(False)
     context.view_layer.objects.active = made

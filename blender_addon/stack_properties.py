@@ -12,10 +12,9 @@ from bpy.props import (
     FloatProperty,
     IntProperty,
     PointerProperty,
-    StringProperty,
 )
 
-from . import choices, live, results
+from . import choices, live, results, stack_parts
 
 Context = bpy.types.Context
 
@@ -30,6 +29,12 @@ def _changed(self: Any, _context: Context) -> None:
     live.touch(self.id_data)
 
 
+def _exchanged(self: Any, _context: Context) -> None:
+    stack_parts.tidy()
+    stack_parts.watch(self.id_data)
+    live.touch(self.id_data)
+
+
 def _fitted(self: Any, obj: Any) -> bool:
     return results.MODEL in obj and obj != self.id_data and not results.fixed(obj)
 
@@ -38,7 +43,7 @@ class SDFStep(bpy.types.PropertyGroup):
     """One shape of the list, and what is done with it; of the first one nothing."""
 
     operand: PointerProperty(
-        type=bpy.types.Object, name="Shape", description="A result of Fit SDF", poll=_fitted, update=_changed
+        type=bpy.types.Object, name="Shape", description="A result of Fit SDF", poll=_fitted, update=_exchanged
     )
     operation: EnumProperty(
         name="Operation", description="How it goes with what is above it", items=OPERATIONS, update=_changed
@@ -55,7 +60,6 @@ class SDFStep(bpy.types.PropertyGroup):
     )
     style: EnumProperty(name="Seam", description="How the seam is blended", items=choices.STYLES, update=_changed)
     use: BoolProperty(name="Use", description="Whether it counts", default=True, update=_changed)
-    shown: StringProperty(name="Shown As", description="How it was shown before", options={"HIDDEN"})
 
 
 class SDFStack(bpy.types.PropertyGroup):
@@ -79,6 +83,11 @@ class SDFStack(bpy.types.PropertyGroup):
         min=8,
         soft_max=128,
         max=512,
+    )
+    seen: FloatProperty(
+        name="Seen",
+        description="Driven by the places of the shapes, so that they are known",
+        options={"HIDDEN", "ANIMATABLE"},
     )
 
 

@@ -1,13 +1,12 @@
 """Shapes combined live: an object whose mesh follows a list of results, where they stand, until it is applied.
 
 The parts stay as they are and can be moved, refitted, taken out or put in another order; the combination follows
-(:mod:`.live`). While they are in a list they are drawn as wires; taken out they are drawn as before.
+(:mod:`.live`). While they are in a list they are drawn as wires and are not rendered; taken out they are as before.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -15,25 +14,17 @@ import numpy as np
 from bpy.app.handlers import persistent
 from bpy.props import EnumProperty
 
-from ..sdfcore.errors import EngineError, SdfError
+from ..sdfcore.errors import EngineError
 from ..sdfcore.protocol import Message
-from . import live, queries, requests, results, spaces
+from . import live, queries, requests, results, spaces, stack_parts
+from .following import follow
 from .operators import JobOperator, Outcome
+from .stack_parts import is_stack, used
 from .states import Job
 
 Context = bpy.types.Context
 
 SUFFIX = ".combined"
-
-
-def is_stack(obj: Any) -> bool:
-    """Whether the mesh of ``obj`` follows a list of shapes."""
-    return obj is not None and obj.type == "MESH" and not obj.library and len(obj.sdf_stack.steps) > 0
-
-
-def used(stack: Any) -> list[Any]:
-    """The steps that count: switched on, and with a shape that has a model."""
-    return [s for s in stack.steps if s.use and s.operand is not None and results.MODEL in s.operand]
 
 
 class Stacks:
@@ -47,26 +38,21 @@ class Stacks:
 
     def body(self, obj: Any, settings: Any, *, coarse: bool) -> dict[str, Any]:
         steps = used(settings)
-        operands = [step.operand.original for step in steps]
+        operands = [step.operand for step in steps]  # evaluated ones, where the settings are: of the frame of a render
         told = [
             {"operation": step.operation, "radius": round(step.radius, 6), "style": step.style} for step in steps[1:]
         ]
         return {
             "steps": told, "places": np.round(queries.places(operands), 6).tolist(),
-            "models": [_version(operand) for operand in operands], "model": False,
+            "models": [results.version(operand.original) for operand in operands], "model": False,
             "resolution": min(settings.drag_resolution, settings.resolution) if coarse else settings.resolution,
         }  # fmt: skip
 
-    def job(self, obj: Any, body: dict[str, Any]) -> Job:
-        operands = [step.operand for step in used(obj.sdf_stack)]
+    def job(self, obj: Any, settings: Any, body: dict[str, Any]) -> Job:
+        operands = [step.operand.original for step in used(settings)]
         arrays = {f"model_{number}": requests.model_of(operand) for number, operand in enumerate(operands)}
         full = {**body, "device": requests.device(bpy.context.scene.sdf), "title": obj.name}
         return Job(obj.name, Message("combine", "", full, arrays))
-
-
-def _version(result: Any) -> int:
-    """Another number for another model: the report of a fit says when and how it was made."""
-    return zlib.crc32(str(result.get(results.REPORT, "")).encode())
 
 
 live.FOLLOWERS.append(Stacks())
@@ -76,17 +62,10 @@ live.FOLLOWERS.append(Stacks())
 
 
 def add(stack: Any, operand: Any, operation: str, radius: float, style: str) -> None:
-    """``operand`` as the last of the list, drawn as wires from now on."""
+    """``operand`` as the last of the list; what is shown of it changes with its place there."""
     step = stack.steps.add()
-    step.shown, step.operand = operand.display_type, operand
     step.operation, step.radius, step.style = operation, radius, style
-    operand.display_type = "WIRE"
-
-
-def show_as_before(step: Any) -> None:
-    """What leaves the list is drawn as it was before, if nobody has changed that since."""
-    if step.operand is not None and step.shown and step.operand.display_type == "WIRE":
-        step.operand.display_type = step.shown
+    step.operand = operand
 
 
 def create(objects: list[Any], context: Context) -> Any:
@@ -112,18 +91,6 @@ class _InObjectMode(bpy.types.Operator):
             return False
         return True
 
-    def followed(self, obj: Any) -> Outcome:
-        """Bring the mesh up to date, by and by, or at once where there is no timer."""
-        if not live.waits():
-            live.follow(obj)
-            return {"FINISHED"}
-        try:
-            live.refresh(obj)
-        except SdfError as error:
-            self.report({"ERROR"}, error.line)
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
 
 class SDF_OT_stack(_InObjectMode):
     bl_idname = "sdf.stack"
@@ -144,7 +111,7 @@ class SDF_OT_stack(_InObjectMode):
         return True
 
     def execute(self, context: Context) -> Outcome:
-        return self.followed(create(queries.combinable(context), context))
+        return follow(self, create(queries.combinable(context), context), wait=live.waits())
 
 
 class _OnStack(_InObjectMode):
@@ -179,7 +146,7 @@ class SDF_OT_stack_add(_OnStack):
         for operand in _others(context):
             add(obj.sdf_stack, operand, operation, settings.combine_radius, settings.combine_style)
         obj.sdf_stack.active = len(obj.sdf_stack.steps) - 1
-        return self.followed(obj)
+        return follow(self, obj, wait=live.waits())
 
 
 def _others(context: Context) -> list[Any]:
@@ -205,10 +172,11 @@ class SDF_OT_stack_remove(_OnStack):
     def execute(self, context: Context) -> Outcome:
         stack = context.active_object.sdf_stack
         at = min(stack.active, len(stack.steps) - 1)
-        show_as_before(stack.steps[at])
         stack.steps.remove(at)
         stack.active = max(0, min(at, len(stack.steps) - 1))
-        return self.followed(context.active_object) if used(stack) else {"FINISHED"}
+        stack_parts.tidy()
+        stack_parts.watch(context.active_object)
+        return follow(self, context.active_object, wait=live.waits())
 
 
 class SDF_OT_stack_move(_OnStack):
@@ -228,7 +196,7 @@ class SDF_OT_stack_move(_OnStack):
             return {"CANCELLED"}
         stack.steps.move(stack.active, to)
         stack.active = to
-        return self.followed(context.active_object)
+        return follow(self, context.active_object, wait=live.waits())
 
 
 class SDF_OT_stack_apply(JobOperator):
@@ -255,7 +223,7 @@ def apply_job(obj: Any, context: Context) -> Job:
     body = {**live.wanted(obj), "model": True}
     follower = live.follower(obj)
     assert follower is not None
-    job = follower.job(obj, body)
+    job = follower.job(obj, obj.sdf_stack, body)
     uid, name, scene = obj.session_uid, obj.name, context.scene.session_uid
 
     def put(message: Message, _context: Context) -> Any:
@@ -266,9 +234,9 @@ def apply_job(obj: Any, context: Context) -> Job:
         del found.data[live.SHOWN]
         target = results.Target(name, 0, 0, scene, np.eye(4), np.eye(4), None)
         results.describe(found, target, message)
-        for step in found.sdf_stack.steps:
-            show_as_before(step)
         found.sdf_stack.steps.clear()
+        stack_parts.unwatch(found)
+        stack_parts.tidy()
         return found
 
     job.target["put"] = put
@@ -278,22 +246,23 @@ def apply_job(obj: Any, context: Context) -> Job:
 # --- following what is moved -------------------------------------------------------------------------------------
 
 
-def _with(operand: Any) -> Iterator[Any]:
-    """The stacks that ``operand`` is part of."""
-    for obj in bpy.data.objects:
-        if is_stack(obj) and any(step.operand == operand for step in obj.sdf_stack.steps):
-            yield obj
-
-
 @persistent
 def _on_update(_scene: Any, depsgraph: Any) -> None:
-    """A result was moved: what it is part of follows."""
+    """A result was moved, refitted or deleted: what it is part of follows. A combination was: its parts are free."""
+    changed, regrouped = False, False
     for update in depsgraph.updates:
-        moved = update.id.original
-        if isinstance(moved, bpy.types.Object) and update.is_updated_transform and results.MODEL in moved:
-            for stack in _with(moved):
-                if not live.is_right(stack):
-                    live.touch(stack)
+        if isinstance(update.id, bpy.types.Object):
+            anew = update.is_updated_transform or update.is_updated_geometry
+            changed = changed or (anew and results.MODEL in update.id.original)
+        else:
+            regrouped = regrouped or isinstance(update.id, (bpy.types.Scene, bpy.types.Collection))
+    regrouped = regrouped and stack_parts.any_parts()
+    if regrouped:
+        stack_parts.tidy()
+    if changed or regrouped:
+        for obj in stack_parts.all_stacks():
+            if live.follower(obj) is not None and not live.is_right(obj):
+                live.touch(obj)
 
 
 _CLASSES = (

@@ -11,7 +11,8 @@ from ..sdfcore.errors import SdfError
 
 TAB = "SDF"  # in the sidebar of the 3D viewport
 
-_BLOCKING = ("TRANSFORM_OT_", "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
+_TRANSFORMS = "TRANSFORM_OT_"
+_BLOCKING = (_TRANSFORMS, "VIEW3D_OT_interactive_add", "VIEW3D_OT_select", "OBJECT_OT_")  # modal, and write
 _REDRAWN = {"VIEW_3D": "UI", "PREFERENCES": "WINDOW"}
 
 
@@ -23,12 +24,24 @@ def override() -> Any:
     return bpy.context.temp_override(window=windows[0])
 
 
-def can_place(context: Any) -> bool:
-    """Whether a result may be put into the scene now: not while an object is edited, or dragged about."""
+def can_place(context: Any, *, moving: Any = None) -> bool:
+    """Whether a result may be put into the scene now: not while an object is edited, or dragged about.
+
+    Args:
+        moving: an object that only gets other geometry; others may be dragged meanwhile, if it is not.
+    """
     if context.mode != "OBJECT":
         return False
     windows = context.window_manager.windows if not bpy.app.background else ()
-    return not any(op.bl_idname.startswith(_BLOCKING) for w in windows for op in w.modal_operators)
+    dragged = moving is None or moving.select_get()
+    blocking = _BLOCKING if dragged else tuple(kind for kind in _BLOCKING if kind != _TRANSFORMS)
+    return not any(op.bl_idname.startswith(blocking) for w in windows for op in w.modal_operators)
+
+
+def remember(title: str) -> None:
+    """An undo step, where there is a history."""
+    if not bpy.app.background and bpy.context.window is not None:
+        bpy.ops.ed.undo_push(message=title)
 
 
 def redraw() -> None:

@@ -7,8 +7,9 @@ import math
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import empty, queries, query_panels, results
-from bl_ext.test.neural_sdf.sdfcore.errors import InputError
+from bl_ext.test.neural_sdf.blender_addon import empty, overlaps, queries, query_panels, results
+from bl_ext.test.neural_sdf.sdfcore.errors import InputError, SdfError
+from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
@@ -193,7 +194,61 @@ def test_two_results_are_asked_whether_they_overlap(result, worker):
     result.select_set(True)
     assert bpy.ops.sdf.overlap() == {"FINISHED"}
     assert len(worker.bodies("overlap")[0]["places"]) == 2
-    empty = bpy.data.objects[queries.WITNESS]
+    empty = bpy.data.objects[overlaps.WITNESS]
     np.testing.assert_allclose(empty.location, [3.0, 1.0, 1.5])
     shown = " ".join(draw(query_panels.SDF_PT_ask).texts("label"))
     assert "overlap" in shown
+    result.location.x += 0.5
+    bpy.context.view_layer.update()
+    assert "overlap" not in " ".join(draw(query_panels.SDF_PT_ask).texts("label")), "it stands elsewhere now"
+    result.location.x -= 0.5
+    bpy.context.view_layer.update()
+    owner = bpy.context.active_object
+    assert overlaps.told_of(owner)
+    assert bpy.ops.sdf.continue_fit() == {"FINISHED"}
+    assert not overlaps.told_of(owner)
+
+
+def test_an_answer_about_the_fit_before_is_no_answer(result, worker):
+    job = queries.measure_job(result, bpy.context)
+    result[results.MODEL] = bytes(result[results.MODEL]) + b"anew"
+    with pytest.raises(SdfError, match="fitted anew"):
+        job.target["put"](Message("measure", "", {"measures": {}}, {}), bpy.context)
+
+
+@pytest.mark.parametrize("spoil", ["mirror", "uneven", "flat", "shift", "aspect"])
+def test_what_no_camera_of_the_field_could_see_is_refused(result, spoil):
+    held = camera()
+    if spoil == "shift":
+        held.data.shift_x = 0.1
+    elif spoil == "aspect":
+        bpy.context.scene.render.pixel_aspect_x = 2.0
+    else:
+        result.scale = {"mirror": (-1, 1, 1), "uneven": (1, 2, 1), "flat": (1, 1, 0)}[spoil]
+    bpy.context.view_layer.update()
+    with pytest.raises(InputError):
+        queries.camera_of(result, bpy.context.scene)
+    bpy.context.scene.render.pixel_aspect_x = 1.0
+
+
+def test_a_long_name_has_one_picture(result, worker):
+    camera()
+    result.name = "a" * 62
+    for _ in range(2):
+        assert bpy.ops.sdf.picture() == {"FINISHED"}
+    assert len([image for image in bpy.data.images if image.name.startswith("aaaa")]) == 1
+
+
+def test_what_is_made_is_where_the_user_sees_it(result, worker):
+    away = bpy.data.collections.new("Archive")
+    bpy.context.scene.collection.children.link(away)
+    for home in list(result.users_collection):
+        home.objects.unlink(result)
+    away.objects.link(result)
+    shown = bpy.data.collections.new("Shown")
+    bpy.context.scene.collection.children.link(shown)
+    shown.objects.link(result)
+    bpy.context.view_layer.layer_collection.children["Archive"].exclude = True
+    assert results.home_of(result, bpy.context) == shown
+    bpy.context.view_layer.layer_collection.children["Shown"].exclude = True
+    assert results.home_of(result, bpy.context) == results.collection(bpy.context.scene)

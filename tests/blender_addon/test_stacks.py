@@ -131,14 +131,15 @@ def test_the_list_can_be_changed(stack, parts, worker):
 
 
 def test_applied_it_is_a_result_of_its_own(stack, parts, worker):
-    shown = [step.shown for step in stack.sdf_stack.steps]
+    assert [(part.display_type, part.hide_render) for part in parts] == [("WIRE", True)] * 2
     assert bpy.ops.sdf.stack_apply() == {"FINISHED"}
     assert asked(worker)["model"] is True
     assert results.MODEL in stack
     assert results.report(stack)["recipe"] == "combined"
     assert not stacks.is_stack(stack)
     assert live.follower(stack) is None
-    assert [part.display_type for part in parts] == shown
+    assert [(part.display_type, part.hide_render) for part in parts] == [("TEXTURED", False)] * 2
+    assert stack.animation_data is None or not stack.animation_data.drivers
     assert bpy.ops.sdf.remesh.poll()
 
 
@@ -160,3 +161,87 @@ def test_a_keyframed_blend_is_rendered_as_it_is_then(stack, worker):
     worker.requests.clear()
     bpy.context.scene.frame_set(6)
     assert asked(worker)["steps"][0]["radius"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_render_has_the_parts_where_they_are_then(stack, parts, worker, tmp_path):
+    """Hidden parts, too, and without those that are switched off by then."""
+    scene, moved, step = bpy.context.scene, parts[1], stack.sdf_stack.steps[1]
+    for frame, x in ((1, 0.0), (11, 5.0)):
+        moved.location.x = x
+        moved.keyframe_insert("location", frame=frame)
+        step.use = frame == 1
+        step.keyframe_insert("use", frame=frame)
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    scene.collection.objects.link(camera)
+    scene.camera, scene.render.engine = camera, "CYCLES"
+    scene.cycles.samples, scene.cycles.device = 1, "CPU"
+    scene.render.resolution_x, scene.render.resolution_y = 4, 4
+    scene.render.filepath = str(tmp_path / "frame")
+    scene.frame_set(11)
+    worker.requests.clear()
+    scene.frame_start, scene.frame_end, scene.frame_step = 1, 11, 5
+    bpy.ops.render.render(animation=True)
+    bodies = worker.bodies("combine")
+    places = [np.array(body["places"])[:, 0, 3] for body in bodies]
+    assert [len(x) for x in places] == [2, 2, 1]
+    before = places[0][1]
+    assert places[1][1] == pytest.approx(before + 2.5, abs=0.3)
+
+
+def test_parts_are_free_when_the_combination_is_deleted(stack, parts):
+    bpy.ops.object.select_all(action="DESELECT")
+    stack.select_set(True)
+    bpy.ops.object.delete()
+    bpy.context.view_layer.update()
+    assert [(part.display_type, part.hide_render) for part in parts] == [("TEXTURED", False)] * 2
+
+
+def test_a_part_in_two_lists_stays_a_part(stack, parts, worker):
+    for part in parts:
+        part.select_set(True)
+    stack.select_set(False)
+    bpy.context.view_layer.objects.active = parts[0]
+    assert bpy.ops.sdf.stack() == {"FINISHED"}
+    assert bpy.ops.sdf.stack_apply() == {"FINISHED"}
+    assert [part.display_type for part in parts] == ["WIRE", "WIRE"]
+    parts[0].display_type = "BOUNDS"  # the user's wish stays
+    stack.sdf_stack.steps[0].operand = None
+    assert parts[0].display_type == "BOUNDS"
+
+
+def test_another_shape_in_a_row(stack, parts, worker):
+    third = fitted(6.0)
+    stack.sdf_stack.steps[1].operand = third
+    assert (third.display_type, parts[1].display_type) == ("WIRE", "TEXTURED")
+
+
+def test_a_part_deleted_by_the_user_is_left_out(stack, parts, worker):
+    bpy.ops.object.select_all(action="DESELECT")
+    parts[1].select_set(True)
+    bpy.ops.object.delete()
+    assert parts[1].name in bpy.data.objects, "the list holds it"
+    live.refresh(stack)
+    assert asked(worker)["steps"] == []
+
+
+def test_a_part_fitted_anew_is_followed(stack, parts, worker, clock, addon):
+    bpy.ops.object.select_all(action="DESELECT")
+    parts[1].select_set(True)
+    bpy.context.view_layer.objects.active = parts[1]
+    report = results.report(parts[1])
+    parts[1][results.REPORT] = parts[1][results.REPORT].replace('"recipe"', '"note": 1, "recipe"')
+    assert results.report(parts[1]) != report
+    parts[1].data.update_tag()
+    worker.requests.clear()
+    bpy.context.view_layer.update()
+    addon.runtime().tick()
+    assert worker.bodies("combine")
+
+
+def test_with_all_switched_off_nothing_breaks(stack, parts, worker):
+    for step in stack.sdf_stack.steps:
+        step.use = False
+    parts[1].location.x += 1
+    bpy.context.view_layer.update()
+    assert bpy.ops.sdf.stack_move(direction="DOWN") == {"FINISHED"}
+    assert not bpy.ops.sdf.refresh_shape.poll()
