@@ -76,7 +76,7 @@ def transfer(source: Path, target: Path, by: float, device: str, **options: Any)
 
     giver = storage.load(source, device=device)
     make = lambda sdf, cells, tick: _meshed(_of().transferred(giver, sdf, strength=by), cells, tick)
-    _run(target, make, device=device, **options)
+    _run(target, make, source, device=device, **options)
 
 
 def _of() -> Any:
@@ -94,14 +94,14 @@ def _meshed(sdf: NeuralSDF, cells: int, tick: Callable[[float], None]) -> tuple[
 def _run(
     model: Path,
     make: Callable[[NeuralSDF, int, Callable[[float], None]], tuple[Mesh, NeuralSDF]],
-    *,
+    *read: Path,
     output: Path,
     resolution: int | None,
     save: Path | None,
     device: str,
     quiet: bool,
 ) -> None:
-    """Writes what ``make`` makes of a model: a mesh, and its model."""
+    """Writes what ``make`` makes of a model and of the other files ``read``: a mesh, and its model."""
     from . import storage, writing
     from .command_fit import check_mesh_output, check_output, surface_line
     from .command_space import distinct_files
@@ -109,7 +109,7 @@ def _run(
     check_mesh_output(output)
     if save is not None:
         check_output(save, ".safetensors")
-    distinct_files([output, save], [model])
+    distinct_files([output, save], [model, *read])
     sdf, screen = storage.load(model, device=device), Console(quiet=quiet)
     with screen.progress(1000):
         mesh, made = make(sdf, resolution or int(sdf.info.get("resolution") or 256), screen.fraction)

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from .queries.bulk import Limits
 
 _FILE = click.Path(path_type=Path)
-_device = click.option("--device", default="cpu", show_default=True)
+
+
+def _precise(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    from .planning import precise_device
+
+    return str(precise_device(value))
+
+
+_device = click.option(
+    "--device", default="cpu", show_default=True, callback=_precise, help="auto, cpu, cuda, cuda:1 …"
+)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 
@@ -86,18 +96,11 @@ def _between(limits: Limits) -> str:
 @_device
 def overlap(first: Path, second: Path, smallest: float, as_json: bool, device: str) -> None:
     """Whether the insides of two models meet: yes, with a point that is in both, or no, for certain."""
-    import numpy as np
-
     from . import storage
-    from .extraction import default_box
-    from .geometry import Box
-    from .queries.bounds import bound_of
-    from .queries.overlap import overlap as asked
+    from .queries.overlap import shapes_overlap
 
     one, other = (storage.load(path, device=device) for path in (first, second))
-    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in (one, other)]
-    both = Box(np.minimum(boxes[0].lower, boxes[1].lower), np.maximum(boxes[0].upper, boxes[1].upper))
-    found = asked((bound_of(one), bound_of(other)), (one, other), both, smallest=smallest, device=device)
+    found = shapes_overlap(one, other, smallest=smallest)
     if as_json:
         witness = None if found.witness is None else found.witness.tolist()
         click.echo(json.dumps({"overlap": found.answer, "witness": witness, "open": found.open.tolist()}, indent=2))

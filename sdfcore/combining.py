@@ -72,7 +72,7 @@ def moved(
     if turn.shape != (3, 3) or not np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) or np.linalg.det(turn) < 0:
         raise InputError("The rotation is none.", "Give a matrix of three orthogonal rows of length one, not mirrored.")
     inner = default_box(sdf)
-    network = Placed(_boxed(sdf), 1.0, torch.from_numpy(turn))
+    network = Placed(boxed(sdf), 1.0, torch.from_numpy(turn))
     ends = np.array([inner.lower, inner.upper])
     corners = np.array([[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
     return NeuralSDF(network.eval().to(sdf.device), place, Box.around(corners @ turn.T), dict(sdf.info))
@@ -118,7 +118,7 @@ def offset(sdf: NeuralSDF, distance: float = 0.0, *, wall: float = 0.0) -> Neura
     if not (np.isfinite(distance) and np.isfinite(wall) and wall >= 0):
         raise InputError(f"An offset of {distance:g} with a wall of {wall:g} is none.", "Give finite numbers.")
     scale = sdf.frame.scale
-    network = Offset(_boxed(sdf), distance / scale, wall / scale)
+    network = Offset(boxed(sdf), distance / scale, wall / scale)
     grown = max(distance + wall / 2, 0.0) / scale
     return NeuralSDF(network.eval().to(sdf.device), sdf.frame, sdf.box.expanded(grown), dict(sdf.info))
 
@@ -192,7 +192,7 @@ def _box(boxes: Sequence[Box], operation: str) -> Box:
     return Box(lower.min(axis=0), upper.max(axis=0))
 
 
-def _boxed(sdf: NeuralSDF) -> Boxed | Body:
+def boxed(sdf: NeuralSDF) -> Boxed | Body:
     """The network, kept to where it was fitted; a body is known everywhere."""
     if isinstance(sdf.network, Body):
         return sdf.network
@@ -204,7 +204,7 @@ def _boxed(sdf: NeuralSDF) -> Boxed | Body:
 def _placed(sdf: NeuralSDF, frame: Frame) -> Placed:
     """``sdf`` in the unit box of ``frame``."""
     shift = torch.from_numpy((sdf.frame.centre - frame.centre) / frame.scale)
-    return Placed(_boxed(sdf), sdf.frame.scale / frame.scale, None, shift).to(sdf.device)
+    return Placed(boxed(sdf), sdf.frame.scale / frame.scale, None, shift).to(sdf.device)
 
 
 def _finest(parts: Sequence[NeuralSDF], frame: Frame) -> int:

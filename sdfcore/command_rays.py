@@ -15,6 +15,7 @@ from .extraction import default_box
 from .files import replacing
 from .geometry import Array
 from .queries.bounds import bound_of
+from .queries.boxes import through
 from .queries.rays import cast
 
 _TOLERANCE = 1e-4  # of the longest side
@@ -34,12 +35,13 @@ def cast_file(
     sdf = storage.load(model, device=device)
     box = sdf.frame.box_to_world(default_box(sdf, level))
     size, longest = float(box.size.max()), float(np.linalg.norm(directions, axis=1).max())
-    reach = np.linalg.norm(origins - box.centre, axis=1) + box.diagonal
+    numbers = (origins, directions, box.lower.copy(), box.upper.copy())
+    start, along, lower, upper = (torch.from_numpy(v).to(device) for v in numbers)
+    near, end = through(start, along, lower, upper)  # beyond the box the network knows nothing
     with screen.progress(1000):
         hits = cast(
-            bound_of(sdf), sdf, *(torch.from_numpy(v).to(device) for v in (origins, directions)),
-            far=torch.from_numpy(reach / np.linalg.norm(directions, axis=1)).to(device) if far is None else far,
-            level=level, tolerance=_TOLERANCE * size / longest, on_progress=screen.fraction,
+            bound_of(sdf), sdf, start, along, near=near, far=end if far is None else end.clamp(max=far), level=level,
+            tolerance=_TOLERANCE * size / longest, on_progress=screen.fraction,
         )  # fmt: skip
     distance = hits.distance.cpu().numpy()
     with np.errstate(invalid="ignore"):

@@ -22,6 +22,7 @@ from .networks.combined import built, described
 
 ATTRIBUTE = "sdf_detail"
 _CHUNK = 1 << 16
+_ROUNDS = 12
 
 
 def displaced(sdf: NeuralSDF) -> Displaced:
@@ -51,12 +52,15 @@ def base_of(sdf: NeuralSDF) -> NeuralSDF:
 def with_strength(sdf: NeuralSDF, strength: float) -> NeuralSDF:
     """The shape with its detail ``strength`` times as strong: 0 for none, negative for the opposite.
 
+    Handles that were mended away when the shape was fitted are there again, as they belong to the detail as it was.
+
     Raises:
         InputError: as :func:`displaced`, or the strength is no number.
     """
     network = displaced(sdf)
     _check_strength(strength)
-    made = Displaced(_copy(network.base), _copy(network.detail), network.amplitude * strength, network.reach)
+    reach = network.reach * (abs(strength) or 1.0)  # as far as the detail goes, so that it fades no sooner
+    made = Displaced(_copy(network.base), _copy(network.detail), network.amplitude * strength, reach)
     return replace(sdf, network=made.eval(), box=_grown(sdf, network.amplitude * abs(strength)),
                    info={**sdf.info, "detail": float(strength)})  # fmt: skip
 
@@ -74,12 +78,20 @@ def split(sdf: NeuralSDF, *, resolution: int = 256, **options: Any) -> Mesh:
 
 
 def heights(sdf: NeuralSDF, points: Array) -> Array:
-    """How far out the detail goes at ``points`` (N, 3) of the base, (N,) float32, both in world units."""
+    """How far out of the base the surface lies at ``points`` (N, 3) of the base, (N,) float32, both in world units.
+
+    The displacement d fades with the distance h from the base, so h (1 + (h / reach)⁴) = -d; where d is positive the
+    surface goes in.
+    """
     network = displaced(sdf)
     unit = torch.from_numpy(sdf.frame.to_unit(points)).to(sdf.device, torch.float32)
     with torch.no_grad():
-        found = torch.cat([network.displacement(part) for part in unit.split(_CHUNK)])
-    return np.asarray(-found.cpu().numpy() * sdf.frame.scale, np.float32)  # where d is positive the surface goes in
+        d = torch.cat([network.displacement(part) for part in unit.split(_CHUNK)])
+        found = -d
+        for _ in range(_ROUNDS):  # of Newton's method, on a curve that only rises
+            power = (found / network.reach) ** 4
+            found = found - (found * (1 + power) + d) / (1 + 5 * power)
+    return np.asarray(found.cpu().numpy() * sdf.frame.scale, np.float32)
 
 
 def transferred(
@@ -110,7 +122,8 @@ def transferred(
         _copy(network.detail), _copy(network.base), ratio, torch.from_numpy(turn.T), torch.from_numpy(offset)
     )
     amplitude = network.amplitude * ratio * strength
-    made = Displaced(_copy(below), carried.to(target.device), amplitude, abs(network.reach * ratio))
+    reach = network.reach * ratio * (abs(strength) or 1.0)
+    made = Displaced(_copy(below), carried.to(target.device), amplitude, reach)
     info = {**target.info, "detail": float(strength), "detail_of": source.info.get("name", "another fit")}
     return NeuralSDF(made.eval(), target.frame, _grown(target, abs(amplitude)), info)
 

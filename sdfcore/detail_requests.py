@@ -39,12 +39,14 @@ def detail_strength(request: Message, control: Control) -> Answer:
 def transfer_detail(request: Message, control: Control) -> Answer:
     """Where the body's ``places`` lay the two; the result is in the world of ``model_0``."""
     from . import detail
+    from .combining import similarity
 
     target, source = (model_of(request, f"model_{number}") for number in (0, 1))
     places = request.body.get("places") or []
     if len(places) != 2:
         raise InputError("Detail goes from one shape to another.", "Select two results.")
     onto, from_ = (np.array(place, dtype=np.float64) for place in places)
+    similarity(onto)  # refuses what cannot be undone, and the rest
     placement = np.linalg.inv(onto) @ from_
     made = detail.transferred(source, target, strength=_strength(request), placement=placement)
     return _fitted(made, _cells(request, target), control)

@@ -71,6 +71,13 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
+def precise_device(name: str) -> torch.device:
+    """As :func:`device_named`, but one that has numbers of 64 bits: questions about a field need them, and Apple's
+    GPUs have none."""
+    device = device_named(name)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def input_kind(source: Source) -> tuple[str, Diagnosis | None]:
     """What the input is, and the diagnosis of a mesh."""
     if isinstance(source, PointCloud):

@@ -121,19 +121,13 @@ def _operation(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def overlap(request: Message, control: Control) -> Answer:
     """Whether the insides of ``model_0`` and ``model_1``, at the body's ``places``, meet; and where."""
-    from .extraction import default_box
-    from .geometry import Box
-    from .queries.bounds import bound_of
-    from .queries.overlap import overlap as asked
+    from .queries.overlap import shapes_overlap
 
     parts = parts_of(request)
     if len(parts) != 2:
         raise InputError(f"{len(parts)} shapes cannot be asked whether they overlap.", "Select two results.")
     control.check()
-    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in parts]
-    both = Box(np.minimum(boxes[0].lower, boxes[1].lower), np.maximum(boxes[0].upper, boxes[1].upper))
-    one, other = parts
-    found = asked((bound_of(one), bound_of(other)), (one, other), both, device=one.device)
+    found = shapes_overlap(*parts)
     near = found.witness if found.witness is not None else found.open.mean(axis=(0, 1)) if len(found.open) else None
     return {"overlap": found.answer, "place": None if near is None else near.tolist()}, {}
 
@@ -212,7 +206,7 @@ def model_of(request: Message, name: str = "model") -> NeuralSDF:
     model = request.arrays.get(name)
     if model is None:
         raise InputError("The request has no model.", "Select a result of Fit SDF.")
-    device = planning.device_named(str(request.body.get("device") or "auto"))
+    device = planning.precise_device(str(request.body.get("device") or "auto"))
     return storage.from_bytes(model.tobytes(), device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class _World(nn.Module):
 
     def __init__(self, sdf: NeuralSDF) -> None:
         super().__init__()
-        self.network = sdf.network
+        self.network = copy.deepcopy(sdf.network)  # which will be moved and frozen
         self.register_buffer("centre", torch.tensor(sdf.frame.centre.copy(), dtype=torch.float32))
         self.centre: Tensor
         self.scale = float(sdf.frame.scale)

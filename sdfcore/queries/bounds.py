@@ -89,6 +89,11 @@ class LipschitzBound:
     network: Lipschitz
 
     def __call__(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+        ends = [self._of(*part) for part in zip(centre.split(_CHUNK), spans.split(_CHUNK), strict=True)]
+        low, high = zip(*ends, strict=True)
+        return torch.cat(low), torch.cat(high)
+
+    def _of(self, centre: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             value, error = _evaluated(self.network, centre)
         reach = spans.norm(dim=2).sum(dim=1) if spans.shape[1] != 3 else _farthest(spans)

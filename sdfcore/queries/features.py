@@ -179,12 +179,12 @@ def _reduced(blocks: Tensor, across: int, least: Tensor, most: Tensor, full: boo
     return keys, found[0], found[1]
 
 
-_held: WeakKeyDictionary[nn.Module, tuple[int, list[Blocks]]] = WeakKeyDictionary()
+_held: WeakKeyDictionary[nn.Module, tuple[tuple[int, torch.device], list[Blocks]]] = WeakKeyDictionary()
 
 
 def _blocks_of(network: FeatureGrid) -> list[Blocks]:
-    """The blocks of each level; kept until the features change."""
-    version = network.features._version
+    """The blocks of each level; kept until the features change, or move."""
+    version = network.features._version, network.features.device
     if network not in _held or _held[network][0] != version:
         table, found, first = network.features.detach(), [], 1
         for (side, positions), count in zip(network.node_positions(), network.config["nodes"], strict=True):

@@ -26,10 +26,11 @@ _ROUNDS = 40  # of repulsion
 _NEIGHBOURS = 12
 _REACH = 1.45  # of the repulsion, in spacings of a triangular lattice
 _STEP = 0.45  # of the way that would part two points
-_NEWTON = 3  # steps after a round; ten in the end
+_NEWTON, _SETTLED = 3, 10  # steps after a round, and in the end
 _CAP = 0.5  # of a spacing: the longest Newton step while points settle
 _FLATTEST = 0.2  # a gradient shorter than this does not say how far the surface is
 _SHARPNESS = 5.0  # ρ, as published
+_OPPOSITE = -0.8  # cosine of normals beyond which neighbours are on the two sides of a thin part, not of an edge
 _FLAT = float(np.cos(np.radians(20)))  # neighbours whose normals differ by less are on no edge, as published
 _CHUNK = 1 << 15
 _TRIAL = 128  # cells along the longest side of the mesh that points begin on
@@ -59,7 +60,8 @@ def iso_points(
         raise InputError(f"{count} points are too few to be spaced.", "Ask for 10 or more.")
     if not 0 <= edges <= 0.9:
         raise InputError(f"A share of {edges:g} at the edges cannot be.", "Give a number from 0 to 0.9.")
-    mesh = extract_sdf(sdf, resolution=_TRIAL, level=level, box=sdf.frame.box_to_world(default_box(sdf, level)))
+    mesh = extract_sdf(sdf, resolution=_TRIAL, level=level, cap=False,
+                       box=sdf.frame.box_to_world(default_box(sdf, level)))  # fmt: skip
     on_progress(0.1)
     even = max(10, round((1 - edges) * count))
     points = sample_surface(mesh, even, seed).points.astype(np.float64)
@@ -87,14 +89,15 @@ def evenly(
     for number in range(rounds):
         points, normals = project(points + _pushed(points, normals, spacing), _NEWTON, _CAP * spacing)
         on_progress((number + 1) / (rounds + 1))
-    return project(points, 10, _CAP * spacing)
+    return project(points, _SETTLED, _CAP * spacing)
 
 
 def with_edges(project: Project, points: Array, normals: Array, count: int) -> tuple[Array, Array]:
     """``points`` and more between them up to ``count``, first where neighbours' normals differ, then where gaps are.
 
     Source: Huang et al. 2013 (EAR), eq. (6): what lies between two points i and j counts as (2 - nᵢ·nⱼ)^ρ times its
-    distance from all of them; here Newton's method moves it onto the surface, which they do not know.
+    distance from all of them; here Newton's method moves it onto the surface, which they do not know. Pairs
+    across a thin part do not count.
     """
     while len(points) < count:
         near = np.asarray(cKDTree(points).query(points, k=min(7, len(points)), workers=-1)[1])[:, 1:]
@@ -104,7 +107,7 @@ def with_edges(project: Project, points: Array, normals: Array, count: int) -> t
         a, b = points[pairs[:, 0]], points[pairs[:, 1]]
         gap = np.linalg.norm(a - b, axis=1)
         bent = np.einsum("ni,ni->n", normals[pairs[:, 0]], normals[pairs[:, 1]])
-        urgent = gap * (2 - bent) ** _SHARPNESS
+        urgent = gap * (2 - bent) ** _SHARPNESS * (bent > _OPPOSITE)
         order = np.argsort(-urgent, kind="stable")
         order = order[urgent[order] >= urgent.max() / 2]  # the others wait until these are closed
         taken: list[int] = []
@@ -116,7 +119,7 @@ def with_edges(project: Project, points: Array, normals: Array, count: int) -> t
                 busy[pairs[row]] = True
                 taken.append(int(row))
         ends = [(points[pairs[taken, side]], normals[pairs[taken, side]]) for side in (0, 1)]
-        new, turned = project(_between(*ends[0], *ends[1]), _NEWTON, float(gap[taken].max()))
+        new, turned = project(_between(*ends[0], *ends[1]), _SETTLED, float(gap[taken].max()))
         points, normals = np.concatenate([points, new]), np.concatenate([normals, turned])
     return points, normals
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..fields import Field
+from ..extraction import default_box
+from ..fields import Field, NeuralSDF
 from ..geometry import Array, Box
-from .bounds import Bound, over_boxes
+from .bounds import Bound, bound_of, over_boxes
 from .boxes import halved, numbers
 
 
@@ -28,6 +29,23 @@ class Overlap:
     witness: Array | None
     open: Array
     bounds: int
+
+
+def shapes_overlap(one: NeuralSDF, other: NeuralSDF, *, smallest: float = 1e-3) -> Overlap:
+    """Whether two shapes meet, world units: in what the boxes of both have in common, for beyond its box a network
+    knows nothing, and a shape ends there.
+
+    Args:
+        smallest: as of :func:`overlap`.
+    Raises:
+        UnsupportedLayerError: a network has a layer without a rule.
+    """
+    boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in (one, other)]
+    lower, upper = np.maximum(boxes[0].lower, boxes[1].lower), np.minimum(boxes[0].upper, boxes[1].upper)
+    if (lower > upper).any():
+        return Overlap(False, None, np.empty((0, 2, 3)), 0)
+    bounds = bound_of(one), bound_of(other)
+    return overlap(bounds, (one, other), Box(lower, upper), smallest=smallest, device=one.device)
 
 
 def overlap(

@@ -77,7 +77,11 @@ class _Packets:
 
     def __init__(self, entry: Tensor, along: Tensor) -> None:
         self.start, self.move = entry.mean(dim=1), along.mean(dim=1)
-        axis = functional.normalize(self.move, dim=1)
+        length, longest = self.move.norm(dim=1, keepdim=True), along.norm(dim=2).amax(dim=1, keepdim=True)
+        # Of rays that part in all directions the middle goes nowhere; then any axis is as good as another.
+        axis = torch.where(
+            length > 1e-6 * longest, self.move / length.clamp(min=1e-30), self.move.new_tensor([1.0, 0, 0])
+        )
         other = torch.where(axis[:, :1].abs() < 0.8, axis.new_tensor([[1.0, 0, 0]]), axis.new_tensor([[0, 1.0, 0]]))
         side = functional.normalize(torch.linalg.cross(axis, other), dim=1)
         self.axes = torch.stack([axis, side, torch.linalg.cross(axis, side)], dim=1)  # (P, 3, 3), rows of length 1

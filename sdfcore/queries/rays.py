@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..fields import Field
 from .bounds import Bound
 from .packets import cleared
@@ -68,11 +69,14 @@ def cast(
         packets: whether rays that run side by side are cleared together first (:mod:`~sdfcore.queries.packets`).
         on_progress: given a fraction that never falls; what it raises ends the casting.
     Raises:
+        InputError: a nearest or farthest distance is not finite.
         UnsupportedLayerError: the bound has no rule for the field.
     """
     march = _March(bound, field, origins, directions, level, tolerance)
     begin = torch.as_tensor(near, dtype=origins.dtype, device=origins.device).expand(len(origins)).clone()
     end = torch.as_tensor(far, dtype=origins.dtype, device=origins.device).expand(len(origins)).clone()
+    if not (begin.isfinite().all() and end.isfinite().all()):
+        raise InputError("A ray without an end cannot be followed.", "Give finite nearest and farthest distances.")
     if packets:
         begin, march.bounds = cleared(bound, origins, directions, begin, end, level=level)
     return march.run(begin, end, on_progress)

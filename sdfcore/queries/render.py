@@ -17,6 +17,7 @@ from ..fields import NeuralSDF, value_and_gradient
 from ..geometry import Array, Box
 from ..networks.lipschitz import Lipschitz
 from .bounds import bound_of
+from .boxes import through
 from .rays import Hits, cast, trace
 
 Progress = Callable[[float], None]
@@ -111,7 +112,9 @@ def render(
         UnsupportedLayerError: ``certain``, and the network has a layer without a rule.
     """
     scene = _Scene(sdf, level, certain)
-    origins, directions = (torch.from_numpy(v).to(sdf.device, torch.float32) for v in camera.rays(width, height))
+    origins, directions = camera.rays(width, height)
+    origins = (origins - sdf.frame.centre) / sdf.frame.scale  # before they are rounded: the shape may be far off
+    origins, directions = (torch.from_numpy(v).to(sdf.device, torch.float32) for v in (origins, directions))
     toward = torch.as_tensor(_light(camera) if light is None else np.asarray(light), dtype=torch.float32)
     toward = functional.normalize(toward.to(sdf.device), dim=0)
     parts, done = [], 0
@@ -185,17 +188,13 @@ class _Scene:
         lower, upper = (
             torch.as_tensor(v.copy(), dtype=torch.float32).to(origins) for v in (self.box.lower, self.box.upper)
         )
-        safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
-        ends = torch.stack([(lower - origins) / safe, (upper - origins) / safe])
-        return ends.amin(dim=0).amax(dim=1).clamp(min=0), ends.amax(dim=0).amin(dim=1)
+        return through(origins, directions, lower, upper)
 
     def seen(self, origins: Tensor, directions: Tensor, light: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Colour (n, 4), depth (n,) and normals (n, 3) of world rays."""
-        centre = torch.as_tensor(self.frame.centre.copy(), dtype=torch.float32).to(origins)
-        inner = (origins - centre) / self.frame.scale
-        hits = self._cast(inner, directions)
+        """Colour (n, 4), depth (n,) in world units and normals (n, 3) of rays in the unit box."""
+        hits = self._cast(origins, directions)
         rows = torch.nonzero(hits.hit)[:, 0]
-        points = inner[rows] + hits.distance[rows, None] * directions[rows]
+        points = origins[rows] + hits.distance[rows, None] * directions[rows]
         normal = functional.normalize(self._gradient(points), dim=1)
         colour = torch.zeros(len(origins), 4, device=origins.device)
         colour[rows, :3] = self._lit(points, normal, directions[rows], light)

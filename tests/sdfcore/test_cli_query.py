@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sdfcore import cli
+from sdfcore import cli, storage
+from sdfcore.geometry import Frame
 from sdfcore.reading import read
 from sdfcore.topology import topology
 
@@ -110,6 +113,40 @@ def test_even_points(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     found = read(tmp_path / "p.ply")
     np.testing.assert_allclose(np.abs(found.points).sum(axis=1), 0.5, atol=1e-3)  # type: ignore[union-attr]
     assert found.normals is not None
+
+
+@pytest.fixture
+def ghostly(tmp_path: Path) -> Path:
+    """The octahedron, and more that is negative where nothing was fitted: from |x| = 2.75 on."""
+    one = np.concatenate([np.eye(3), -np.eye(3), [[1.0, -1], [0, 0], [0, 0]]], axis=1)
+    held = {
+        "0000.dense.A": one, "0000.dense.b": np.array([0.0] * 6 + [-2, -2]), "0001.relu._": np.zeros(0),
+        "0002.dense.A": np.array([[1.0]] * 6 + [[-4.0]] * 2), "0002.dense.b": np.full(1, -0.5),
+    }  # fmt: skip
+    np.savez(tmp_path / "ghost.npz", **{name: value.astype(np.float32) for name, value in held.items()})
+    path = tmp_path / "ghostly.safetensors"
+    assert cli.main(["import", str(tmp_path / "ghost.npz"), "-o", str(path)]) == 0
+    return path
+
+
+def test_what_a_network_says_beyond_its_box_is_no_shape(
+    ghostly: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sdf = storage.load(ghostly)
+    with torch.no_grad():
+        assert float(sdf(torch.tensor([[5.0, 0, 0]]))[0]) < 0, "it does say something"
+    storage.save(replace(sdf, frame=Frame(np.array([5.0, 0, 0]), 1.0)), tmp_path / "other.safetensors")
+    assert "apart, for certain" in said(capsys, "query", "overlap", ghostly, tmp_path / "other.safetensors")
+    np.savez(tmp_path / "rays.npz", origins=[[-6.0, 0, 0], [-6.0, 4, 0]], directions=[[1.0, 0, 0]] * 2)
+    for far in ([], ["--far", "inf"]):
+        said(capsys, "query", "rays", ghostly, tmp_path / "rays.npz", "-o", tmp_path / "hits.npz", *far)
+        with np.load(tmp_path / "hits.npz") as held:
+            np.testing.assert_allclose(held["distance"], [5.5, np.inf], atol=1e-3)
+
+
+def test_a_device_that_is_not_there_is_said(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["query", "measure", str(model), "--device", "abacus"]) == 2
+    assert "no device" in capsys.readouterr().err
 
 
 def test_rays_from_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

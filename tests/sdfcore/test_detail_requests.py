@@ -62,3 +62,5 @@ def test_detail_onto_another_that_stands_elsewhere() -> None:
     assert radius(arrays["vertices"], (5, 0, 0)) == pytest.approx(1.05, abs=4e-3)
     with pytest.raises(InputError, match="one shape to another"):
         ask("transfer_detail", target, risen())
+    with pytest.raises(InputError, match="unevenly"):
+        ask("transfer_detail", target, risen(), places=[np.diag([1.0, 1, 0, 1]).tolist(), np.eye(4).tolist()])

@@ -143,6 +143,25 @@ def test_a_band_holds_all_voxels_near_the_surface(level: float) -> None:
         narrow_band(torus, width=0.5)
 
 
+def test_a_wide_band_has_no_gaps() -> None:
+    found = narrow_band(combining.body("sphere", [1.0]), resolution=8, width=30)
+    held = {tuple(first) for first in found.first.tolist()}
+    nodes = np.stack(np.meshgrid(*3 * [np.arange(-40, 40)], indexing="ij"), axis=-1).reshape(-1, 3)
+    near = nodes[np.abs(np.linalg.norm(nodes * found.voxel, axis=1) - 1.0) < 0.99 * found.band]
+    assert {tuple(block) for block in np.unique(near // 8 * 8, axis=0).tolist()} <= held
+
+
+def test_voxels_that_cannot_be_numbered_are_refused() -> None:
+    with pytest.raises(InputError, match="too far from the origin"):
+        narrow_band(combining.body("sphere", [1.0], (3e7, 0.0, 0.0)), resolution=256)
+
+
+def test_an_export_leaves_the_network_as_it_was() -> None:
+    sdf = around(siren())
+    to_onnx(sdf)
+    assert all(parameter.requires_grad for parameter in sdf.network.parameters())
+
+
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage.save(around(siren()), tmp_path / "m.safetensors")
     words = ["export", str(tmp_path / "m.safetensors"), "-o"]

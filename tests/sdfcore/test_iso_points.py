@@ -50,7 +50,22 @@ def test_both_sides_of_a_thin_plate_keep_their_points() -> None:
     cloud = iso_points(plate, 1500)
     up = (cloud.points[:, 2] > 0).mean()
     assert 0.4 < up < 0.6
-    assert np.abs(np.abs(cloud.points[:, 2]) - 0.02).max() < 1e-3 or np.abs(cloud.points[:, :2]).max() > 0.99
+    on_side, on_rim = np.abs(np.abs(cloud.points[:, 2]) - 0.02) < 1e-3, np.abs(cloud.points[:, :2]).max(axis=1) > 0.999
+    assert (on_side | on_rim).all()
+
+
+def test_points_at_the_edges_of_a_thin_plate_are_not_between_its_sides() -> None:
+    plate = combining.body("box", [1.0, 1.0, 0.05])
+    cloud = iso_points(plate, 1500, edges=0.4)
+    rim = np.abs(cloud.points[:, :2]).max(axis=1)
+    assert (rim > 0.99).mean() > 0.3
+    np.testing.assert_allclose(np.abs(cloud.points[rim < 0.9, 2]), 0.05, atol=1e-4)
+
+
+def test_a_surface_that_leaves_its_box_has_no_points_on_the_box() -> None:
+    cloud = iso_points(combining.body("plane"), 1000)
+    np.testing.assert_allclose(cloud.points[:, 2], 0, atol=1e-5)
+    assert spread(cloud.points) < 0.15
 
 
 def test_projection_is_bounded_where_asked() -> None:

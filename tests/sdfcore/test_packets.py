@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdfcore import combining
 from sdfcore.geometry import Box
 from sdfcore.networks import MLP
 from sdfcore.queries.bounds import bound_of
@@ -68,6 +69,14 @@ def test_boxes_hold_their_rays() -> None:
         part = torch.einsum("pmi,pki->pmk", places, spans) / spans.square().sum(dim=2)[:, None]
         assert float(part.abs().max()) <= 1.0
     assert bool((width > 0).all())
+
+
+def test_rays_that_part_in_opposite_directions_miss_nothing() -> None:
+    ball = combining.body("sphere", [0.5])
+    opposite = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype=torch.float64)
+    for directions in (opposite, opposite + 1e-16):
+        hits = cast(bound_of(ball), ball, torch.zeros(4, 3, dtype=torch.float64), directions, far=10.0)
+        torch.testing.assert_close(hits.distance, torch.full((4,), 0.5, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
 def test_few_rays_and_none() -> None:

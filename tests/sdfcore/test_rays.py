@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sdfcore import combining
+from sdfcore.errors import InputError
 from sdfcore.fields import sphere
 from sdfcore.networks import MLP
 from sdfcore.queries.bounds import bound_of
@@ -84,6 +88,13 @@ def test_rays_that_start_inside_meet_the_way_out() -> None:
     hits = cast(bound_of(field), field, torch.zeros(50, 3), directions, far=4.0)
     assert hits.hit.all()
     assert not hits.doubtful.any()
+
+
+@pytest.mark.parametrize("far", [math.inf, math.nan])
+def test_a_ray_needs_an_end(far: float) -> None:
+    ball = combining.body("sphere", [0.5])
+    with pytest.raises(InputError, match="without an end"):
+        cast(bound_of(ball), ball, torch.zeros(1, 3), torch.eye(3)[:1], far=far)
 
 
 def test_limits_of_each_ray() -> None:

@@ -57,6 +57,13 @@ def test_silhouette_depth_and_normals(certain: bool) -> None:
     assert picture.evaluations > 1
 
 
+def test_a_shape_far_off_looks_the_same() -> None:
+    near, far = (octahedron(at) for at in ((0.0, 0.0, 0.0), (5e6, -3e6, 1e6)))
+    one, other = (render(sdf, facing(sdf), 32, 32) for sdf in (near, far))
+    np.testing.assert_allclose(one.depth, other.depth, atol=1e-3)
+    np.testing.assert_allclose(one.colour, other.colour, atol=1e-2)
+
+
 def test_levels_grow_the_picture() -> None:
     sdf = octahedron()
     small, large = (render(sdf, facing(sdf), 48, 48, level=level).colour[..., 3].sum() for level in (-0.2, 0.2))
