@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ def main(argv: Sequence[str], prog: str = "fit_sdf.py") -> int:
 
 def _fitted(arguments: argparse.Namespace) -> str:
     check_output(arguments.output)
+    check_report(arguments.report)
     host.runtime().jobs.probe()  # names what can be chosen, and fails early
     if arguments.input:
         sources = import_objects(arguments.input, arguments.separate)
@@ -82,8 +84,24 @@ def _fitted(arguments: argparse.Namespace) -> str:
     write_results(arguments.output, made)
     if arguments.report:
         told = [{"object": obj.name, **results.report(obj)} for obj in made]
-        arguments.report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        write_report(arguments.report, told)
     return f"{arguments.output}: {', '.join(f'{o.name} ({len(o.data.vertices)} vertices)' for o in made)}"
+
+
+def check_report(path: Path | None) -> None:
+    """Raises an InputError if a report cannot be written to ``path``: before any work, not after."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {path.parent}.", "Make it, or choose another for --report.")
+
+
+def write_report(path: Path, told: Any) -> None:
+    """``told`` as JSON at ``path``, whole or not at all."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        part.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def answered(work: Callable[[], str]) -> int:
@@ -94,6 +112,8 @@ def answered(work: Callable[[], str]) -> int:
         return complain(error.line, MISUSED)
     except SdfError as error:
         return complain(error.line, FAILED)
+    except OSError as error:
+        return complain(f"{error.filename or 'A file'}: {error.strerror or error}.", FAILED)
     except RuntimeError as error:  # what an operator of Blender reports
         return complain(str(error).strip(), FAILED)
     sys.stdout.write(f"{line}\n")
@@ -154,8 +174,9 @@ def import_objects(path: Path, separate: bool = False, *, empty: bool = True) ->
     found = [o for o in bpy.data.objects if o not in before and o.type in meshes.READABLE]
     if not found:
         raise EmptyInputError(f"{path.name} holds nothing to fit.", "Look at it in another program.")
-    if len(found) > 1 and not separate:
-        found = [_join([o for o in found if o.type == "MESH"], path.stem)]
+    joined = [o for o in found if o.type == "MESH"]
+    if len(found) > 1 and not separate and joined:
+        found = [_join(joined, path.stem)]
     elif len(found) == 1:
         found[0].name = path.stem
     return found

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,10 +224,26 @@ class Installation:
         old = self._folder.with_name(self._folder.name + ".old")
         _remove(old)
         if self._folder.exists():
-            self._folder.replace(old)
-        self._new.replace(self._folder)
+            _moved(self._folder, old)
+        try:
+            _moved(self._new, self._folder)
+        except OSError:
+            if old.exists():  # the working one stays
+                _moved(old, self._folder)
+            raise
         with contextlib.suppress(OSError):  # a worker may still use it; the next installation removes it
             _remove(old)
+
+
+def _moved(folder: Path, to: Path) -> None:
+    """``folder`` renamed; more than once, for on Windows what has just been written is often being looked at."""
+    for wait in (0.5, 2.0, 5.0):
+        try:
+            folder.replace(to)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    folder.replace(to)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:

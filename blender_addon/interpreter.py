@@ -25,6 +25,14 @@ def worker_command(python: Path, *, idle: float = 900.0) -> list[str]:
     return [os.fspath(python), *module, "--parent", str(os.getpid()), "--idle", f"{idle:g}"]
 
 
+def _words(text: str) -> list[str]:
+    """As a shell would split it; on Windows backslashes are part of a path, and outer quotes are not."""
+    if os.name != "nt":
+        return shlex.split(text)
+    found = shlex.split(text, posix=False)
+    return [word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word for word in found]
+
+
 def custom_command(text: str) -> list[str]:
     """A worker command as the user wrote it, such as ``ssh gpu-host .venv/bin/python -m sdfcore.worker``.
 
@@ -32,7 +40,7 @@ def custom_command(text: str) -> list[str]:
         EngineMissingError: it is empty, or its quotes do not match.
     """
     try:
-        words = shlex.split(text, posix=os.name != "nt")
+        words = _words(text)
     except ValueError as error:
         words, text = [], f"{text} ({error})"
     if not words:

@@ -283,6 +283,8 @@ class Jobs:
     def _advance(self) -> None:
         """Give the worker its next job, with a fresh worker where there is none."""
         while self.queue and not self._occupant and self.active is None:
+            if self.backend is not None and self._transport is not None and not self._transport.alive:
+                self._drop()  # it has left by itself, unnoticed, for a script does not pump between its jobs
             try:
                 self.start()
             except SdfError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +176,7 @@ def _write(path: Path, made: Sequence[Any]) -> None:
 
 def _completed(arguments: argparse.Namespace) -> str:
     commands.check_output(arguments.output)
+    commands.check_report(arguments.report)
     if arguments.input:
         scans = commands.import_objects(arguments.input)
     else:
@@ -195,7 +195,7 @@ def _completed(arguments: argparse.Namespace) -> str:
     commands.write_results(arguments.output, [made])
     told = {"object": made.name, **results.report(made)}
     if arguments.report:
-        arguments.report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        commands.write_report(arguments.report, told)
     seen = told.get("observed_share")
     share = "" if seen is None else f", {seen:.0%} of it was scanned"
     return f"{arguments.output}: {made.name} ({len(made.data.vertices)} vertices{share})"

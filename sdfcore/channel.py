@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import protocol
-from .errors import ProtocolError, describe
+from .errors import EngineError, ProtocolError, describe
 from .geometry import Array
 from .protocol import Message
 
 log = logging.getLogger(__name__)
 
+_TOO_LARGE = EngineError("The result did not fit into memory.", "Lower the resolution.")
 _PERIOD = 0.1  # seconds between two progress events
 _HANDOVER = 5.0  # seconds to wait for a reader to take the model
 _LOGS = 200  # log events that may wait; more are dropped
@@ -81,6 +82,8 @@ class Outbox:
                 protocol.write(self._stream, message)
             except ProtocolError as error:
                 self.send(Message("failed", message.job, describe(error)))
+            except MemoryError:
+                self.send(Message("failed", message.job, describe(_TOO_LARGE)))
             except OSError:
                 self._on_broken()
                 return
@@ -123,6 +126,8 @@ class Inbox:
                 self._take(message)
         except ProtocolError as broken:
             error = broken
+        except MemoryError:
+            error = ProtocolError("A request did not fit into memory.", "Give a smaller object.")
         except OSError as gone:
             log.info("the stream from the add-on ended: %s", gone)
         self._on_end(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import click
 
 from . import __version__, console, threads
 from .cli_detail import detail
+from .cli_device import device_option
 from .cli_models import combine, export, import_layers, render
 from .cli_query import query
 from .cli_space import space
@@ -129,7 +131,7 @@ def fit_many(folder: Path, output: Path, **options: Any) -> None:
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the fit's.")
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
 @click.option("--certain", is_flag=True, help="Miss no part larger than a cell, and say where that cannot be told.")
-@click.option("--device", default="cpu", show_default=True)
+@device_option(precise=True)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 def mesh(
     model: Path, output: Path, resolution: int | None, level: float, certain: bool, device: str, quiet: bool
@@ -269,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter's own flush quiet
         return 0
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted; nothing was written.", 130)
+        return _say("interrupted; what was not finished is not written.", 130)
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the whole with --debug
         if debug:
             traceback.print_exc()
@@ -305,6 +307,9 @@ def script() -> None:
         warnings.simplefilter("ignore")
         logging.getLogger().addHandler(logging.NullHandler())
     threads.settle()
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end in an error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _leave)
     code = main()
     with contextlib.suppress(BrokenPipeError):

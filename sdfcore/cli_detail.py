@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import console
+from .cli_device import device_option
 from .console import Console
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 _COMMON: list[Callable[[Any], Any]] = [
     click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error."),
-    click.option("--device", default="cpu", show_default=True),
+    device_option(precise=True),
     click.option("--save", type=_FILE, metavar="MODEL", help="Keep the new model (.safetensors), too."),
     click.option("--resolution", type=click.IntRange(8, 2048), help="Cells along the longest side; the fit's own."),
     click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz."),

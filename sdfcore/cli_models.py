@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .cli_device import device_option
+
 _FILE = click.Path(path_type=Path)
 _RESOLUTION = click.IntRange(8, 2048)
 
@@ -40,7 +42,7 @@ def _place(_context: click.Context, _option: click.Parameter, value: str | None)
 )
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side; as fine as the parts if not given.")
 @click.option("--save", type=_FILE, metavar="MODEL", help="Keep the combined model (.safetensors), too.")
-@click.option("--device", default="cpu", show_default=True)
+@device_option(precise=True)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 def combine(**options: Any) -> None:
     """Combine saved models and plain bodies into one, exactly: no fit, no mesh boolean.
@@ -93,7 +95,7 @@ def export(model: Path, output: Path) -> None:
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
 @click.option("--depth", type=_FILE, metavar="NPZ", help="Write depth and normals, too.")
 @click.option("--certain", is_flag=True, help="Rays by bounds: nothing is passed, however steep the field is.")
-@click.option("--device", default="cpu", show_default=True)
+@device_option(precise=False)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 def render(**options: Any) -> None:
     """A picture of MODEL, from its field, without a mesh: shaded, with soft shadows and ambient occlusion."""

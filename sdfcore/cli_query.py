@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_device import device_option
 from .console import Console
 
 if TYPE_CHECKING:
     from .queries.bulk import Limits
 
 _FILE = click.Path(path_type=Path)
-
-
-def _precise(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    from .planning import precise_device
-
-    return str(precise_device(value))
-
-
-_device = click.option(
-    "--device", default="cpu", show_default=True, callback=_precise, help="auto, cpu, cuda, cuda:1 …"
-)
+_device = device_option(precise=True)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 

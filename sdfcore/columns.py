@@ -78,9 +78,17 @@ def _triple(columns: Mapping[str, Array], choices: tuple[tuple[str, str, str], .
     return None
 
 
+def _whole(values: Array) -> bool:
+    """Whether colours in floats are numbers, as text has them, and not bits: those of a float are tiny, or huge."""
+    return bool(((values == 0) | ((values >= 1) & (values < 2**32) & (values == np.floor(values)))).all())
+
+
 def _packed(values: Array) -> Array:
     """(N, 3) uint8 from colours packed as 0xAARRGGBB, in an integer or in the bits of a float, as PCL writes them."""
-    bits = values.astype(np.float32).view(np.uint32) if values.dtype.kind == "f" else values.astype(np.uint32)
+    if values.dtype.kind != "f" or _whole(values):
+        bits = values.astype(np.int64).astype(np.uint32)
+    else:
+        bits = values.astype(np.float32).view(np.uint32)
     return np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=1).astype(np.uint8)
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .geometry import Mesh
     from .spaces import Complete
 
-_EXTRACTION_SHARE = 0.25  # of --seconds
 _WRITING_SECONDS, _MEASURING_SECONDS = 0.3, 3.0
 
 
@@ -74,6 +73,10 @@ class CompleteCommand:
             on_stage=stage,
         )
         stopped = follow(run, screen, 1)
+        if self.save is not None:  # what takes long may fail or be broken off after this
+            from . import storage
+
+            storage.save(run.sdf, self.save)
         stages.enter("extracting")
         with screen.progress(1000):
             mesh = run.mesh(self.resolution, on_progress=screen.fraction)
@@ -110,7 +113,9 @@ class CompleteCommand:
     def _training_seconds(self) -> float | None:
         if self.seconds is None:
             return None
-        reserved = _EXTRACTION_SHARE * self.seconds + _WRITING_SECONDS + _MEASURING_SECONDS * (self.truth is not None)
+        from .spaces.completion import EXTRACTION_SHARE
+
+        reserved = EXTRACTION_SHARE * self.seconds + _WRITING_SECONDS + _MEASURING_SECONDS * (self.truth is not None)
         return max(self.seconds - reserved - seconds_since_start(), 0.1)
 
     def _write_report(self, mesh: Mesh, seconds: dict[str, float], errors: dict[str, Any], stopped: bool) -> None:

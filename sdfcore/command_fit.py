@@ -150,6 +150,8 @@ class FitCommand:
         from . import storage, writing
 
         sdf = fit.sdf
+        if self.save is not None:  # what takes long may fail or be broken off after this, and the fit is kept
+            storage.save(sdf, self.save)
         stages.enter("extracting")
         screen.stage("extracting")
         with screen.progress(1000):
@@ -202,9 +204,11 @@ class FitCommand:
 
 def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt | None = None) -> bool:
     """Runs the fit to its end, its deadline or ``interrupt``; says whether it was that."""
+    from .descent import surviving
+
     said = False
     with interrupt or nullcontext(), screen.progress(fit.plan.steps):
-        for progress in fit:
+        for progress in surviving(fit, fit.warnings):
             screen.update(progress)
             if progress.step > 0:
                 if not said:  # not before the input has proved usable: an error is the only line then
@@ -213,6 +217,8 @@ def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt |
                 deadline.measure(fit)
                 if (interrupt is not None and interrupt.asked) or deadline.left() <= 0.0:
                     break
+    for line in fit.warnings:
+        screen.say(line)
     return interrupt is not None and interrupt.asked
 
 

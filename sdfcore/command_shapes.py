@@ -169,6 +169,10 @@ class InterpolateCommand:
     def _check(self) -> None:
         if self.picture is not None:
             check_output(self.picture, ".png")
+        named = [Path(name) for name in (self.first, *self.path, self.last)]
+        given = [path.resolve() for path in (self.source, *named) if path.is_file()]
+        if self.output.resolve() in [*given, *(path.parent for path in given)]:
+            raise InputError(f"{self.output} holds what is interpolated.", "Give the result a name of its own.")
         if self._scene:
             check_mesh_output(self.output)
             return

@@ -88,6 +88,8 @@ class LearnCommand:
     def _learn(
         self, make: type[Learn], group: Group, files: dict[str, Path], screen: Console, stages: Stopwatch
     ) -> None:
+        from .descent import surviving
+
         stages.enter("reading")
         screen.stage("reading")
         sources = read_all(files)
@@ -113,7 +115,9 @@ class LearnCommand:
             group=group,
             on_stage=stage,
         )
-        stopped = follow(run, screen, run.settings.steps, stoppable=group.world == 1)
+        stopped = follow(surviving(run, run.warnings), screen, run.settings.steps, stoppable=group.world == 1)
+        for line in run.warnings if group.first else ():
+            screen.say(line)
         stages.enter("writing")
         history = averaged(run.history, group)
         if group.first:
@@ -128,7 +132,8 @@ class LearnCommand:
         space = run.space
         save(space, self.output)
         if self.report is not None:
-            body = {**described(space), "history": history, "stopped": stopped, "processes": world}
+            told = {"history": history, "stopped": stopped, "processes": world, "warnings": run.warnings}
+            body = {**described(space), **told}
             write_json(self.report, {**body, "seconds": stages.finish()})
         screen.clear()
         info = space.info

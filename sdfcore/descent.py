@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .adam import Adam
 from .errors import DivergedError
+
+_WORTH_KEEPING = 0.1  # of a budget
 
 Losses = Callable[[float], Mapping[str, Tensor]]
 
@@ -115,6 +118,32 @@ def _check(terms: Mapping[str, Tensor], step: int) -> None:
                 step,
                 name,
             )
+
+
+class _Shown(Protocol):
+    @property
+    def fraction(self) -> float: ...
+
+
+Shown = TypeVar("Shown", bound=_Shown)
+
+
+def surviving(run: Iterable[Shown], warnings: list[str]) -> Iterator[Shown]:
+    """``run`` to its end, or to where its loss stopped being a number: if a tenth was done by then, what came before is
+    kept, and ``warnings`` says so.
+
+    Raises:
+        DivergedError: it came to that before there was anything worth keeping.
+    """
+    done = 0.0
+    try:
+        for progress in run:
+            done = progress.fraction
+            yield progress
+    except DivergedError as error:
+        if done < _WORTH_KEEPING:
+            raise
+        warnings.append(f"{error.message} What came before is kept.")
 
 
 class Average:

@@ -149,7 +149,9 @@ def begin(request: Message, options: Options, deadline: Deadline, screen: Screen
 
 def train(training: Fit, control: Control, deadline: Deadline, screen: Screen, previews: Previews) -> bool:
     """Run ``training`` to its end, its deadline or a stop; says whether it was stopped."""
-    for progress in training:
+    from .descent import surviving
+
+    for progress in surviving(training, training.warnings):
         screen.training(training, progress)
         if progress.step > 0:  # before the first there is nothing to keep
             if control.stopped or deadline.left() <= 0:

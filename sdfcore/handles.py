@@ -68,7 +68,9 @@ def mend(
     handles = genus(mesh)
     if handles <= 0 or mesh.normals is None:
         return network, mesh
-    nodes, values = saddles(mesh.vertices, mesh.normals, grid, lambda points: _values(network, points), grid.cell)
+    nodes, values = saddles(
+        mesh.vertices, mesh.normals, grid, lambda points: _values(network, points), grid.cell, tick=tick, enough=enough
+    )
     limits = limit(grid.origin + nodes * grid.cell, values)
     rows = np.flatnonzero(_least(values, grid) <= limits)
     if len(rows) == 0:

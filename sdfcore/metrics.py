@@ -125,7 +125,8 @@ def iou(first: Mesh, second: Mesh, *, samples: int = 100_000, seed: int = 0) -> 
     """
     if not (topology(first).closed and topology(second).closed):
         return None
-    box = Box.around(np.concatenate([first.vertices, second.vertices]).astype(np.float64))
+    corners = [mesh.triangles.reshape(-1, 3) for mesh in (first, second)]  # a vertex that no face uses is no part
+    box = Box.around(np.concatenate(corners).astype(np.float64))
     points = np.random.default_rng(seed).uniform(box.lower, box.upper, (samples, 3))
     a, b = MeshDistance(first).inside(points), MeshDistance(second).inside(points)
     union = int((a | b).sum())

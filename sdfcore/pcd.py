@@ -68,8 +68,10 @@ def _ascii(body: bytes, header: _Header) -> dict[str, Array]:
             f"The PCD table is {table.shape}; its header says ({header.points}, {sum(header.counts)}).", _CURE
         )
     starts = np.cumsum([0, *header.counts[:-1]])
+    # Packed colours of type F are written as whole numbers that a float32 does not hold: they stay as they were read.
+    kept = lambda dtype: np.dtype(np.float64) if np.dtype(dtype).kind == "f" else np.dtype(dtype)
     return {
-        name: table[:, start].astype(dtype)
+        name: table[:, start].astype(kept(dtype))
         for name, start, dtype in zip(header.names, starts, header.types, strict=True)
     }
 

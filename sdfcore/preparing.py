@@ -18,6 +18,9 @@ SAMPLES = 100_000  # of a mesh's surface
 MOST = 1_000_000  # points kept of a scan: more than any network here can tell apart
 
 
+_LOOKED_AT = 4_000_000  # points of a scan, at most, of which each is taken once
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """The surface in the unit box of ``frame``; ``note`` says in a sentence what was done to it, or nothing."""
@@ -37,13 +40,16 @@ def cloud_of(source: Source, samples: int | None, seed: int) -> PointCloud:
     """
     if isinstance(source, Mesh):
         return sample_surface(outward(source), samples or SAMPLES, seed)
-    points = source.distinct()
-    check_number(len(points), "different points")
     most = samples or MOST
-    if len(points) > most:
-        rows = np.random.default_rng(seed).permutation(len(points))[:most]
-        return points.take(np.sort(rows))
-    return points
+    points = _thinned(source, max(_LOOKED_AT, most), seed).distinct()  # sorting ten million takes longer than a draft
+    check_number(len(points), "different points")
+    return _thinned(points, most, seed)
+
+
+def _thinned(points: PointCloud, most: int, seed: int) -> PointCloud:
+    if len(points) <= most:
+        return points
+    return points.take(np.sort(np.random.default_rng(seed).permutation(len(points))[:most]))
 
 
 def prepare(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import columns, pcd
+from . import columns, pcd, ply
 from .errors import EmptyInputError, InputError, SdfError
 from .geometry import Array, Mesh, PointCloud
 
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 Geometry = Mesh | PointCloud
 _TEXT = ("xyz", "xyzn", "xyzrgb", "pts", "asc", "txt", "csv")
 _ENOUGH = 100  # with so many sound faces left, a mesh is worth reading however much of it is broken
+_LARGEST_ARCHIVE = 8 << 30  # bytes, unpacked
 _CURE = "The file is damaged, or not what its name says: export it again."
 
 
@@ -95,6 +96,10 @@ def _numbers(array: Array, name: str) -> Array:
 
 def _read_npz(data: bytes) -> Geometry:
     try:
+        with zipfile.ZipFile(BytesIO(data)) as held:
+            inflated = sum(item.file_size for item in held.infolist())
+        if inflated > _LARGEST_ARCHIVE:
+            raise InputError(f"Unpacked it would be {inflated / 2**30:.1f} GiB.", "Give fewer points.")
         with np.load(BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _NPZ if name in archive.files}
             found = archive.files
@@ -155,9 +160,14 @@ def _read_with_trimesh(suffix: str, data: bytes, path: Path | None) -> Geometry:
     import trimesh
 
     resolver = None if path is None else trimesh.resolvers.FilePathResolver(str(path.resolve()))
-    with np.errstate(all="ignore"):
-        loaded = trimesh.load(BytesIO(data), file_type=suffix, resolver=resolver, process=False)
-        parts = _placed(loaded)
+    try:
+        with np.errstate(all="ignore"):
+            loaded = trimesh.load(BytesIO(data), file_type=suffix, resolver=resolver, process=False)
+            parts = _placed(loaded)
+    except ValueError:
+        if suffix == "ply" and ply.is_binary(data):  # polygons of different sizes, which it does not read
+            return _of_polygons(data)
+        raise
     solids = [(part, matrix) for part, matrix in parts if len(getattr(part, "faces", ()))]
     if solids:
         return _joined(solids)
@@ -171,6 +181,17 @@ def _read_with_trimesh(suffix: str, data: bytes, path: Path | None) -> Geometry:
     if not points:
         raise EmptyInputError("There are neither faces nor points in it.", "Export it again, with its geometry.")
     return columns.cloud(np.concatenate([_moved(part.vertices, matrix) for part, matrix in points]))
+
+
+def _of_polygons(data: bytes) -> Geometry:
+    vertices, faces = ply.parse(data)
+    if not len(faces):
+        return columns.from_named(vertices)
+    places = np.stack([vertices[name] for name in "xyz"], axis=1)
+    names = ("red", "green", "blue", "alpha")[: 4 if "alpha" in vertices else 3]
+    coloured = all(name in vertices for name in names)
+    colours = columns.as_colours(np.stack([vertices[name] for name in names], axis=1)) if coloured else None
+    return sound_mesh(places, faces, colours)
 
 
 def _placed(loaded: Any) -> list[tuple[Any, Array]]:

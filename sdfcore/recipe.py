@@ -43,11 +43,11 @@ class Size:
         for name, value in settings.items():
             if name not in known:
                 raise InputError(f"There is no setting {name!r} in this recipe.", f"Choose of {', '.join(known)}.")
-            made[name] = float(value) if name == "rate" else int(value)
-            if not (math.isfinite(value) and made[name] > 0 and made[name] == value):
+            if not (math.isfinite(value) and value > 0 and (name == "rate" or value == int(value))):
                 raise InputError(
                     f"{name} cannot be {value:g}.", "Give a positive number, a whole one but for the rate."
                 )
+            made[name] = float(value) if name == "rate" else int(value)
         return replace(self, **made)
 
 

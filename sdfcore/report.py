@@ -72,6 +72,7 @@ def build_report(
             "steps": fit.step,
             "steps_planned": plan.steps,
             "stopped": stopped,
+            "warnings": list(fit.warnings),
             "resolution": plan.resolution if resolution is None else resolution,
             "level": level,
             "seconds": dict(seconds),

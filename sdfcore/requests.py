@@ -71,7 +71,8 @@ def extract(request: Message, control: Control) -> Answer:
     model, body, clock = request.arrays.get("model"), request.body, Stopwatch("preparing")
     if model is None:
         raise InputError("The request has no model.", "Select a result of Fit SDF.")
-    sdf = storage.from_bytes(model.tobytes(), planning.device_named(str(body.get("device") or "auto")))
+    named = planning.precise_device if body.get("certain") or body.get("wall") else planning.device_named
+    sdf = storage.from_bytes(model.tobytes(), named(str(body.get("device") or "auto")))
     level = float(body.get("level") or 0.0)
     resolution = int(body.get("resolution") or sdf.info.get("resolution") or 256)
     clock.enter("extracting")
@@ -176,4 +177,7 @@ class Measured:
         arrays = {"vertices": self.mesh.vertices, "faces": self.mesh.faces, **self.extras}
         if self.mesh.normals is not None:
             arrays["normals"] = self.mesh.normals
-        return {"report": {**report, "warnings": self.warnings}, "stopped": stopped}, arrays
+        return {
+            "report": {**report, "warnings": [*report.get("warnings", []), *self.warnings]},
+            "stopped": stopped,
+        }, arrays

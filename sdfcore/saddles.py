@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -11,13 +12,23 @@ from .lattice import CORNERS, Array, Evaluate, Grid
 
 _BLOCK = 3  # cells: two sheets that are closer may touch at a saddle within a cell of the level
 _OPPOSED = 0.6  # the length of the mean of unit normals, below which some of them face away from the others
+_AT_ONCE = 100_000  # nodes, for each of which some hundred others are looked at
 _CUBE = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 # Neighbours in a lattice whose cubes are cut along their diagonals into six tetrahedra each (Freudenthal 1942).
 _LINK = np.array([step for step in _CUBE if step.any() and (step.min() >= 0 or step.max() <= 0)])
 _BITS = 1 << np.arange(len(_LINK))
 
 
-def saddles(points: Array, normals: Array, grid: Grid, evaluate: Evaluate, limit: float) -> tuple[Array, Array]:
+def saddles(
+    points: Array,
+    normals: Array,
+    grid: Grid,
+    evaluate: Evaluate,
+    limit: float,
+    *,
+    tick: Callable[[], None] = lambda: None,
+    enough: Callable[[], bool] = lambda: False,
+) -> tuple[Array, Array]:
     """The saddles that a shift of the level by ``limit`` would reach, found on the lattice.
 
     A node is a saddle if its neighbours that are below it, or those that are above it, fall into several pieces (the
@@ -25,13 +36,26 @@ def saddles(points: Array, normals: Array, grid: Grid, evaluate: Evaluate, limit
 
     Args:
         points: (V, 3) vertices of the level set 0, in the coordinates of ``grid``. normals: (V, 3) unit.
+        tick: called often; what it raises ends the search. enough: asked as often; where it says so, the rest is left.
     Returns:
         nodes (N, 3), counted from the grid's origin, the nearest to the level first; the field (N,) there. Negative: a
         neck of the solid, of index 1; positive: a neck of what is around it, of index 2.
     """
     thin = _thin((points - grid.origin) / grid.cell, normals)
-    if len(thin) == 0:
-        return np.empty((0, 3), np.int64), np.empty(0)
+    found = [(np.empty((0, 3), np.int64), np.empty(0))]
+    for start in range(0, len(thin), _AT_ONCE):
+        tick()
+        if enough():
+            break
+        found.append(_among(thin[start : start + _AT_ONCE], grid, evaluate, limit))
+    places, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    once = np.unique(_keys(places), return_index=True)[1]
+    rows = once[np.argsort(np.abs(values[once]), kind="stable")]
+    return places[rows], values[rows]
+
+
+def _among(thin: Array, grid: Grid, evaluate: Evaluate, limit: float) -> tuple[Array, Array]:
+    """The saddles round the nodes ``thin`` (N, 3), in the order of their keys, and the field there."""
     nodes = _around(thin)
     known = _around(nodes)
     values = evaluate(grid.origin + known * grid.cell)
@@ -43,9 +67,7 @@ def saddles(points: Array, normals: Array, grid: Grid, evaluate: Evaluate, limit
     lower = ((link < own[:, None]) * _BITS).sum(axis=1)
     pieces = _pieces()
     saddle = np.where(own < 0, pieces[lower], pieces[_BITS.sum() - lower]) > 1
-    rows = np.flatnonzero(saddle)
-    rows = rows[np.argsort(np.abs(own[rows]), kind="stable")]
-    return nodes[rows], own[rows]
+    return nodes[saddle], own[saddle]
 
 
 def _thin(places: Array, normals: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .coherence import nearest
+from .errors import InputError
 from .geometry import Array, Mesh
 from .oracles import Oracle, PointDistance
 from .surfaces import MeshDistance
@@ -58,6 +59,8 @@ def survey(mesh: Mesh, points: Array, normals: Array) -> Survey:
 
     Args:
         mesh: unit box. points, normals: (N, 3) samples of its surface.
+    Raises:
+        InputError: all of it lies inside.
     """
     distance = MeshDistance(mesh)
 
@@ -67,6 +70,10 @@ def survey(mesh: Mesh, points: Array, normals: Array) -> Survey:
     step = STEP * np.asarray(normals, dtype=np.float64)
     front, back = inside(points + step), inside(points - step)
     skin, sheet = front != back, ~(front | back)
+    if not (skin | sheet).any():
+        raise InputError(
+            "Its faces bound nothing: they all lie inside of one another.", "Remove doubled faces, or fit its points."
+        )
     hidden, sheets = float((front & back).mean()), float(sheet.mean())
     turned = np.where(front[:, None], -normals, normals)
     if hidden + sheets <= EXACT and skin.any():

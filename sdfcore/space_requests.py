@@ -97,6 +97,7 @@ def learn(request: Message, control: Control) -> Answer:
     ``decode``: the body of a decode request, whose mesh then comes along; if there is none, ``undecoded`` says why, for
     what was learned is not lost by it. A stop keeps what there is.
     """
+    from .descent import surviving
     from .spaces import Learn
 
     body, names = request.body, [str(name) for name in request.body.get("names") or []]
@@ -114,7 +115,7 @@ def learn(request: Message, control: Control) -> Answer:
         **options,
     )
     show = _Preview(control, float(body.get("preview") or 0.0))
-    for progress in run:
+    for progress in surviving(run, run.warnings):
         _tell(control, clock, progress, _LEARNED)
         if progress.step and control.stopped:
             break
@@ -122,7 +123,7 @@ def learn(request: Message, control: Control) -> Answer:
             show(run)
     space = run.space
     control.fitted(_bytes(space))
-    report = {"stopped": control.stopped, **described(space), "history": run.history}
+    report = {"stopped": control.stopped, "warnings": run.warnings, **described(space), "history": run.history}
     arrays = {"space": _bytes(space)}
     if body.get("decode"):
         try:
@@ -240,7 +241,7 @@ def complete(request: Message, control: Control) -> Answer:
     """Complete the scan in the request's arrays: body ``rotate``, ``align`` (true), ``tune`` (true), ``resolution``,
     ``seconds``, ``seed``. The mesh has ``observed`` and ``observed_mask`` (V,) float32."""
     from . import storage
-    from .spaces.completion import Complete
+    from .spaces.completion import EXTRACTION_SHARE, Complete
 
     space, body, clock = space_of(request), request.body, Stopwatch("inferring")
     run = Complete(
@@ -249,7 +250,7 @@ def complete(request: Message, control: Control) -> Answer:
         rotate=bool(body.get("rotate")),
         align=bool(body.get("align", True)),
         tune=bool(body.get("tune", True)),
-        seconds=float(body["seconds"]) if body.get("seconds") else None,
+        seconds=(1 - EXTRACTION_SHARE) * float(body["seconds"]) if body.get("seconds") else None,
         seed=int(body.get("seed") or 0),
     )
     for progress in run:
@@ -257,9 +258,10 @@ def complete(request: Message, control: Control) -> Answer:
         if control.stopped and progress.step:
             break
     resolution = int(body.get("resolution") or 192)
-    mesh = run.mesh(resolution, on_progress=lambda _: control.check())
     sdf = run.sdf
     sdf.info["resolution"] = resolution
+    control.fitted(np.frombuffer(storage.to_bytes(sdf), np.uint8))
+    mesh = run.mesh(resolution, on_progress=lambda _: control.check())
     seen = float(mesh.attributes["observed_mask"].mean())
     report = {
         "resolution": resolution,

@@ -64,7 +64,7 @@ def from_bytes(data: bytes, device: torch.device | str = "cpu") -> NeuralSDF:
     body, tensors = container.unpack(data, KIND)
     with header("fit"):
         frame, box = placed(body)
-        kind, config, info = body["network"]["kind"], body["network"]["config"], body["info"]
+        kind, config, info = body["network"]["kind"], body["network"]["config"], dict(body["info"])
     network = rebuilt(kind, config, tensors)
     with torch.inference_mode():
         try:

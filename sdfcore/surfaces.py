@@ -17,7 +17,7 @@ import numpy as np
 from .coherence import coherently, nearest
 from .errors import EmptyInputError, InputError, NoNormalsError
 from .geometry import Array, Box, Mesh, PointCloud
-from .topology import topology, undoubled
+from .topology import deciding, topology, undoubled
 
 _CHUNK = 1 << 18  # queries at a time; bounds the memory of a call whatever its length
 _CANCELLED = 0.5  # from this share of faces with an opposite partner on, a mesh counts as doubled
@@ -119,6 +119,7 @@ class MeshDistance:
       is negative there too.
     - An open mesh is closed by the surface where the winding number is ½, which spans its holes.
     - A mesh most of whose faces are there twice, in opposite directions, cancels itself; the first of each two counts.
+      Of faces that are there twice in the same direction one counts.
     - A mesh of long slivers, for which a hierarchy is no help, is replaced by samples of itself for the sign: nearer
       than about a hundredth of its size the sign is then rough.
     - **Where there is no inside the answer is "outside"**: a flat sheet or a soup of random faces hardly exceeds ½, and
@@ -176,9 +177,8 @@ class MeshDistance:
 
     @cached_property
     def _solid(self) -> Array:
-        """(S, 3) the faces that decide the sign: all, or one of each two that cancel if those are the most."""
-        kept, cancelled = undoubled(self._vertices, self._faces)
-        return self._faces[kept] if cancelled > _CANCELLED else self._faces
+        """(S, 3) the faces that decide the sign: all, but for what is there twice."""
+        return self._faces[deciding(self._vertices, self._faces, _CANCELLED)]
 
     @cached_property
     def inverted(self) -> bool:

@@ -94,15 +94,36 @@ def undoubled(vertices: Array, faces: Array) -> tuple[Array, float]:
         rows (K,) int64 in order: the first of all faces with the same three positions;
         the share in [0, 1] of faces that have a partner of opposite direction.
     """
-    _, welded = weld(vertices, faces)
-    order = np.argsort(welded, axis=1)
-    ordered = np.take_along_axis(welded, order, axis=1)
-    even = (order[:, 1] - order[:, 0]) % 3 == 1  # cyclic shifts of (0, 1, 2) run forwards
-    _, first, group = np.unique(ordered, axis=0, return_index=True, return_inverse=True)
-    group = group.reshape(-1)
+    first, group, even = _groups(vertices, faces)
+    return np.sort(first), _cancelled(first, group, even)
+
+
+def deciding(vertices: Array, faces: Array, most_cancelled: float) -> Array:
+    """Rows (K,) int64, in order, of the faces that decide what is inside: one of those that lie on one another in the
+    same direction, and of all others if more than the share ``most_cancelled`` have a partner of opposite direction."""
+    first, group, even = _groups(vertices, faces)
+    if _cancelled(first, group, even) > most_cancelled:
+        return np.sort(first)
+    return np.sort(np.unique(2 * group + even, return_index=True)[1])
+
+
+def _cancelled(first: Array, group: Array, even: Array) -> float:
     forwards = np.bincount(group, weights=even, minlength=len(first))
     backwards = np.bincount(group, weights=~even, minlength=len(first))
-    return np.sort(first), float(2 * np.minimum(forwards, backwards).sum() / len(faces))
+    return float(2 * np.minimum(forwards, backwards).sum() / len(group))
+
+
+def _groups(vertices: Array, faces: Array) -> tuple[Array, Array, Array]:
+    """Of faces with the same positions: rows (K,) of the first of each group, the group (F,) of each, and which run
+    forwards, (F,) bool."""
+    _, welded = weld(vertices, faces)
+    order = np.argsort(welded, axis=1)
+    a, b, c = np.take_along_axis(welded, order, axis=1).astype(np.int64).T
+    even = (order[:, 1] - order[:, 0]) % 3 == 1  # cyclic shifts of (0, 1, 2) run forwards
+    many = len(vertices)
+    edge = np.unique(a * many + b, return_inverse=True)[1].reshape(-1)  # numbers sort faster than rows of them
+    _, first, group = np.unique(edge * many + c, return_index=True, return_inverse=True)
+    return first, group.reshape(-1), even
 
 
 def topology(mesh: Mesh) -> Topology:

@@ -60,13 +60,14 @@ def iso_points(
         raise InputError(f"{count} points are too few to be spaced.", "Ask for 10 or more.")
     if not 0 <= edges <= 0.9:
         raise InputError(f"A share of {edges:g} at the edges cannot be.", "Give a number from 0 to 0.9.")
-    mesh = extract_sdf(sdf, resolution=_TRIAL, level=level, cap=False,
-                       box=sdf.frame.box_to_world(default_box(sdf, level)))  # fmt: skip
+    box = sdf.frame.box_to_world(default_box(sdf, level))
+    mesh = extract_sdf(sdf, resolution=_TRIAL, level=level, cap=False, box=box)
     on_progress(0.1)
     even = max(10, round((1 - edges) * count))
     points = sample_surface(mesh, even, seed).points.astype(np.float64)
+    kept = lambda at: np.clip(at, box.lower, box.upper)  # a surface that leaves the box ends there
     project = lambda at, steps, longest: projected(
-        sdf, at, level=level, steps=steps, longest=longest, device=sdf.device
+        sdf, kept(at), level=level, steps=steps, longest=longest, device=sdf.device
     )
     spacing = spacing_of(mesh.area(), even)
     points, normals = evenly(project, points, spacing, rounds, lambda part: on_progress(0.1 + 0.8 * part))

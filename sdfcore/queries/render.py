@@ -112,14 +112,14 @@ def render(
         UnsupportedLayerError: ``certain``, and the network has a layer without a rule.
     """
     scene = _Scene(sdf, level, certain)
-    origins, directions = camera.rays(width, height)
-    origins = (origins - sdf.frame.centre) / sdf.frame.scale  # before they are rounded: the shape may be far off
-    origins, directions = (torch.from_numpy(v).to(sdf.device, torch.float32) for v in (origins, directions))
+    seen_from, along = camera.rays(width, height)
+    seen_from = (seen_from - sdf.frame.centre) / sdf.frame.scale  # before they are rounded: the shape may be far off
+    origins, directions = (torch.from_numpy(v).to(sdf.device, torch.float32) for v in (seen_from, along))
     toward = torch.as_tensor(_light(camera) if light is None else np.asarray(light), dtype=torch.float32)
     toward = functional.normalize(toward.to(sdf.device), dim=0)
     parts, done = [], 0
-    for some, along in zip(origins.split(_TILE), directions.split(_TILE), strict=True):
-        parts.append(scene.seen(some, along, toward))
+    for some, ways in zip(origins.split(_TILE), directions.split(_TILE), strict=True):
+        parts.append(scene.seen(some, ways, toward))
         done += len(some)
         on_progress(done / len(origins))
     colour, depth, normals = (torch.cat([part[i] for part in parts]).cpu().numpy() for i in range(3))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..objectives import At, Objective, eikonal_on_surface, manifold, off_surface, schedule
+from ..objectives import At, Objective, eikonal_everywhere, eikonal_on_surface, manifold, off_surface, schedule
 from ..recipe import Recipe, Size
 from .digs import network, sampler
 
@@ -17,12 +17,14 @@ VISCOSITY = schedule((0.0, 0.5), (0.2, 0.4), (0.4, 0.04), (0.6, 0.005), (0.8, 0.
 
 
 def viscous_eikonal(at: At) -> Tensor:
-    """Mean | ‖∇f‖ - 1 - ε Δf | off the surface, ε by progress, and mean | ‖∇f‖ - 1 | on it.
+    """Mean | ‖∇f‖ - 1 - ε Δf | off the surface, ε by progress, and mean | ‖∇f‖ - 1 | on it; one mean, once ε is 0.
 
-    Source: Krishnan & Duraiswami 2025, sec. 4, and the authors' code for the second part.
+    Source: Krishnan & Duraiswami 2025, sec. 4, and the authors' code for the second part and for the end.
     """
     epsilon = VISCOSITY(at.progress)
-    curved = epsilon * at.space.laplacian if epsilon else 0.0
+    if not epsilon:
+        return eikonal_everywhere(at)
+    curved = epsilon * at.space.laplacian
     return (at.space.gradient.norm(dim=-1) - 1 - curved).abs().mean() + eikonal_on_surface(at)
 
 

@@ -22,6 +22,7 @@ from .tuning import STEPS as TUNING_STEPS
 from .tuning import FineTune
 
 OBSERVED, SEEN = "observed", "observed_mask"  # attributes of the mesh: distance to the scan, and 1 where it was scanned
+EXTRACTION_SHARE = 0.25  # of promised seconds: what is left for the mesh
 _INFERRING = 0.6  # share of the progress
 
 

@@ -51,9 +51,17 @@ class Group:
         """The number of shapes a step takes: each process needs as many as the others."""
         return -(-shapes // self.world) * self.world
 
+    def common(self, number: int) -> int:
+        """What the first process has for ``number``; all must ask."""
+        if self.world == 1:
+            return number
+        told = torch.tensor([number], dtype=torch.int64, device=self.device)
+        torch.distributed.broadcast(told, 0)
+        return int(told)
+
     def share(self, rows: Sequence[int]) -> list[int]:
         """Those of ``rows`` that this process takes; rows are repeated from the start if they do not divide evenly."""
-        filled = list(rows) + list(rows[: self.divisible(len(rows)) - len(rows)])
+        filled = [rows[number % len(rows)] for number in range(self.divisible(len(rows)))]
         return filled[self.rank :: self.world]
 
     def wrap(self, module: nn.Module) -> nn.Module:

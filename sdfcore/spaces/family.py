@@ -94,6 +94,11 @@ def chosen_recipe(sources: Mapping[str, Source], name: str) -> Recipe:
         name = "igr" if bare else "regression"
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}.", f"Choose one of: auto, {', '.join(RECIPES)}.")
+    if any(size.refresh for size in RECIPES[name].sizes.values()):
+        raise InputError(
+            f"{RECIPES[name].title} makes points of one field as it goes on, and a space has many.",
+            "Take the recipe siren, or auto.",
+        )
     if bare and RECIPES[name].needs_normals:
         raise NoNormalsError(
             f"{RECIPES[name].title} needs normals and {bare[0]} has none.", "Take the recipe auto, or leave it out."

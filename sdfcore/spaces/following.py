@@ -61,10 +61,14 @@ class _On:
         """World values (N,) and gradients (N, 3) at world points (N, 3)."""
         found = []
         with torch.no_grad():
-            for part in torch.as_tensor(points, dtype=torch.float64, device=self.device).split(_CHUNK):
+            for part in self._points(points).split(_CHUNK):
                 value, gradient = value_and_gradient(self.field, part)
                 found.append((value.detach().cpu().numpy(), gradient.detach().cpu().numpy()))
         return np.concatenate([v for v, _ in found]), np.concatenate([g for _, g in found])
+
+    def _points(self, points: Array) -> torch.Tensor:
+        kind = torch.float32 if torch.device(self.device).type == "mps" else torch.float64  # which has no others
+        return torch.as_tensor(points, dtype=kind, device=self.device)
 
     def landed(self, points: Array, steps: int) -> tuple[Array, Array]:
         """``points`` moved onto the surface by Newton's method, p - f ∇f / |∇f|², and the unit normals about there."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..adam import Adam
 from ..descent import Budget, Step, descend
 from ..errors import InputError
+from ..evidence import Evidence
 from ..fields import NeuralSDF
 from ..fitting import Progress
 from ..geometry import Array, Box, Frame
@@ -20,7 +21,7 @@ from ..networks import MLP, Turned
 from ..objectives import At, Objective
 from ..planning import Source
 from ..preparing import cloud_of, prepare
-from ..recipe import Size
+from ..recipe import Recipe, Size
 from ..recipes import RECIPES
 from ..sampling import Batch, Sampler
 from .family import mixed
@@ -59,6 +60,20 @@ class Inferred:
             return sdf
         network = Turned(sdf.network, torch.as_tensor(self.rotation)).to(sdf.device).eval()
         return NeuralSDF(network, sdf.frame, turned_box(sdf.box, self.rotation), sdf.info)
+
+
+def _of_a_part(recipe: Recipe, evidence: Evidence) -> Objective:
+    """What is asked of a part: the recipe's own terms, unless they read more than :class:`Banded` has to give.
+
+    Distances to a part's points, or samples near them, say nothing of what is hidden; so instead distances along the
+    normals are taken, or IGR's terms where there are none.
+    """
+    if not recipe.needs_distance:
+        few = Size(width=0, depth=0, steps=1, batch=8, rate=_RATE)
+        batch = recipe.sampler(evidence, MLP(8, 1, 0), few, 0, torch.device("cpu")).batch()
+        if batch.feet is None and batch.near is None:
+            return recipe.objective
+    return OBJECTIVE if evidence.normals is not None or recipe.needs_distance else RECIPES["igr"].objective
 
 
 class Infer:
@@ -107,7 +122,7 @@ class Infer:
         whole = cloud if partial else source  # of a part with faces, too, only the points count
         self.evidence = prepare(whole, cloud, self.scan_frame, needs_distance=needs).evidence
         plain = self.evidence.normals is None
-        terms = OBJECTIVE if partial and recipe.needs_distance else recipe.objective
+        terms = _of_a_part(recipe, self.evidence) if partial else recipe.objective
         self.objective: Objective = terms.without("normals", *recipe.normal_terms) if plain else terms
         size = Size(width=0, depth=0, steps=200, batch=_POINTS, rate=_RATE)
         device = space.device
@@ -166,7 +181,9 @@ class Infer:
             each = self._each_loss(codes(), poses, batch)
             smoothed = self._smoothed
             self._smoothed = each.detach() if smoothed is None else 0.9 * smoothed + 0.1 * each.detach()
-            return {"data": each.sum(), "prior": _PRIOR * codes.amounts.square().mean(dim=1).sum()}
+            amounts = codes.amounts  # (K, 0) where there is but one code
+            prior = amounts.square().sum(dim=1) / max(amounts.shape[1], 1)
+            return {"data": each.sum(), "prior": _PRIOR * prior.sum()}
 
         for step in descend(losses, Adam(groups), budget=Budget(steps, self.seconds, self.began)):
             self.step += 1

@@ -132,13 +132,16 @@ class Learn:
         )
         if epochs is not None:
             steps = math.ceil(epochs * len(sources) / chosen.shapes)
-        expected = steps or (chosen.steps if seconds is None else math.ceil(seconds / USUAL_SECONDS_A_STEP))
+        foreseen = chosen.steps if seconds is None else math.ceil(seconds / USUAL_SECONDS_A_STEP)
+        expected = steps or self.group.common(foreseen)
         self.settings = Settings(recipe, preset, chosen, expected, seed, together, encoder)
+        self._asked_steps = steps
         self._budget_steps = steps if seconds is not None else expected
         self.device = self.group.device or device_named(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.on_stage = on_stage
         self.step = 0
+        self.warnings: list[str] = []
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
         self._family: Family | None = None
         self._average: Average | None = None
@@ -240,10 +243,11 @@ class Learn:
         return ENCODER_RATE if self.settings.encoder else self.settings.size.code_rate
 
     def _asked(self) -> dict[str, Any]:
-        """What a checkpoint must have been asked, to be gone on from."""
+        """What a checkpoint must have been asked, to be gone on from; how many seconds there are may change."""
         if self.checkpoint is None:
             return {}
-        return {**self.settings.as_dict(), "samples": self.samples, "shapes": fingerprint(self.sources)}
+        asked = {**self.settings.as_dict(), "steps": self._asked_steps}
+        return {**asked, "samples": self.samples, "shapes": fingerprint(self.sources)}
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:
         now = time.perf_counter()

@@ -33,10 +33,7 @@ class Poses(nn.Module):
     @property
     def rotation(self) -> Tensor:
         """(K, 3, 3)"""
-        x, y, z = self.turn.unbind(dim=1)
-        zero = torch.zeros_like(x)
-        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
-        return torch.linalg.matrix_exp(skew) @ self.base
+        return _turned(self.turn) @ self.base
 
     @property
     def scale(self) -> Tensor:
@@ -48,6 +45,22 @@ class Poses(nn.Module):
         with torch.no_grad():
             kept = (self.rotation[rows], self.scale[rows], self.shift[rows])
             return Poses(*(values.cpu().numpy() for values in kept)).to(self.shift.device)
+
+
+def _turned(turn: Tensor) -> Tensor:
+    """(K, 3, 3) the rotation by |turn| about ``turn`` (K, 3), by Rodrigues' formula; smooth where there is none.
+
+    Not by ``matrix_exp``, which Apple's GPUs do not have.
+    """
+    x, y, z = turn.unbind(dim=1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
+    squared = turn.square().sum(dim=1)[:, None, None]
+    small = squared < 1e-4
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()  # or its slope would not be finite at 0
+    first = torch.where(small, 1 - squared / 6 + squared.square() / 120, torch.sin(angle) / angle)
+    second = torch.where(small, 0.5 - squared / 24 + squared.square() / 720, (1 - torch.cos(angle)) / angle.square())
+    return torch.eye(3, dtype=turn.dtype, device=turn.device) + first * skew + second * (skew @ skew)
 
 
 class Posed:

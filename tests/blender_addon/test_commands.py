@@ -50,6 +50,8 @@ def test_settings_are_passed_on_and_the_report_is_written(monkey, worker, tmp_pa
     assert commands.main([*options, "-o", str(tmp_path / "a.ply"), "--report", str(report)]) == 0
     (body,) = worker.bodies("fit")
     assert (body["steps"], body["resolution"], body["level"], body["seed"]) == (7, 33, -0.5, 3)
+    assert commands.main([*options, "-o", str(tmp_path / "b.ply"), "--report", str(tmp_path / "no" / "r.json")]) == 2
+    assert not (tmp_path / "b.ply").exists(), "said before any work"
     (told,) = json.loads(report.read_text())
     assert (told["object"], told["recipe"]) == ("Suzanne.sdf", "distance")
 

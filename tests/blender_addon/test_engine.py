@@ -331,6 +331,12 @@ def test_a_custom_command_is_split_as_a_shell_would() -> None:
             engine.custom_command(bad)
 
 
+def test_on_windows_a_quoted_path_loses_its_quotes_and_keeps_its_backslashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpreter.os, "name", "nt")
+    found = engine.custom_command('"C:\\Program Files\\Python\\python.exe" -m sdfcore.worker')
+    assert found == ["C:\\Program Files\\Python\\python.exe", "-m", "sdfcore.worker"]
+
+
 def program(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\nexit 1\n")

@@ -157,6 +157,36 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "env" / "thesis.txt").read_text() == "mine"
 
 
+def test_an_environment_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a folder that has just been written often cannot be renamed."""
+    running = install.Installation.__new__(install.Installation)
+    running._folder, running._new = tmp_path / "env", tmp_path / "env.new"
+    running._choice, running._steps = "cpu", []
+    for folder, text in ((running._folder, "old"), (running._new, "new")):
+        folder.mkdir()
+        (folder / "which").write_text(text)
+    real, refused = Path.replace, []
+
+    def replace(self: Path, to: Path) -> Path:
+        if self == running._new and len(refused) < limit:
+            refused.append(self)
+            raise PermissionError(13, "Access is denied", str(self))
+        return real(self, to)
+
+    monkeypatch.setattr(install.time, "sleep", lambda _: None)
+    monkeypatch.setattr(install.Path, "replace", replace)
+    limit = 99
+    with pytest.raises(PermissionError):
+        running._replace()
+    assert (running._folder / "which").read_text() == "old"
+    refused.clear()
+    limit = 2
+    running._replace()
+    assert (running._folder / "which").read_text() == "new"
+
+
 def test_too_little_space_is_said_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000_000}))
     with pytest.raises(errors.InputError, match=r"0\.1 GB are free"):

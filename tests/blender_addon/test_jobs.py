@@ -362,6 +362,20 @@ def test_an_idle_worker_is_ended_and_the_next_job_gets_a_new_one() -> None:
     assert (len(bench.wires), second.state) == (2, State.RUNNING)
 
 
+def test_a_worker_that_left_unnoticed_is_replaced_for_the_next_job() -> None:
+    """A script does not pump between its jobs."""
+    bench = Bench()
+    (first,) = bench.submit("a")
+    bench.pump()
+    bench.wire.feed(Message("done", first.id))
+    bench.pump()
+    bench.wire.die(0)
+    (second,) = bench.submit("b")
+    bench.pump()
+    assert (len(bench.wires), second.state) == (2, State.RUNNING)
+    assert bench.sent()[-1][0] == "fit"
+
+
 def test_run_blocks_until_the_host_was_told() -> None:
     bench = Bench(answer=lambda m: [Message("progress", m.job, {"step": 1})] if m.kind == "fit" else None)
     steps: list[int] = []

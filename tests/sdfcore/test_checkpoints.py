@@ -115,6 +115,15 @@ def test_time_spent_before_counts(tmp_path: Path) -> None:
     assert learning + preparing < 4.0 - 1.4, "the 1.5 seconds of before are spent; preparing is done anew"
 
 
+def test_other_seconds_are_the_same_run(tmp_path: Path) -> None:
+    """What is left of a budget is another number in every process."""
+    path = tmp_path / "run.checkpoint"
+    break_off(rough_run(seconds=30.0, checkpoint=path), 5)
+    resumed = rough_run(seconds=28.7, checkpoint=path)
+    steps = [progress.step for progress in itertools.islice(resumed, 40) if progress.stage == "learning"]
+    assert steps[0] == 6
+
+
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     finished(rough_run(steps=2))

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -392,9 +392,10 @@ def test_a_fit_ends_at_its_deadline() -> None:
     def steps() -> Any:
         for number in range(1, 1000):
             now[0] += 1.0
-            yield SimpleNamespace(stage="fitting", step=number, steps=1000, loss=1.0)
+            yield SimpleNamespace(stage="fitting", step=number, steps=1000, fraction=number / 1000, loss=1.0)
 
     class Slow:
+        warnings: ClassVar[list[str]] = []
         plan = SimpleNamespace(recipe="igr", reason="Because.", steps=1000, resolution=64)
 
         def __iter__(self) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sdfcore.descent import Average, Budget, Step, descend, hastened, rate_at
+from sdfcore.descent import Average, Budget, Step, descend, hastened, rate_at, surviving
 from sdfcore.errors import DivergedError
+from sdfcore.fitting import Progress
 
 TARGET = torch.tensor([1.0, -2.0, 0.5])
 
@@ -224,3 +227,33 @@ def test_a_smaller_budget_takes_larger_steps() -> None:
 def test_expected_steps_follow_the_clock() -> None:
     assert Budget(30).expected_steps(7) == 30
     assert Budget(None, 10.0, time.perf_counter() - 1.0).expected_steps(5) == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(5, False), (40, True)])
+def test_what_came_before_a_divergence_is_kept_if_it_is_worth_it(steps: int, kept: bool) -> None:
+    def run() -> Iterator[Progress]:
+        for step in range(1, steps + 1):
+            yield Progress("fitting", step, 100, step / 100, 0.0, None)
+        raise DivergedError("The fit diverged at step 41.", "Try another seed.", 41, "odd")
+
+    warnings: list[str] = []
+    seen: list[int] = []
+    with contextlib.nullcontext() if kept else pytest.raises(DivergedError):
+        seen += [progress.step for progress in surviving(run(), warnings)]
+    assert warnings == (["The fit diverged at step 41. What came before is kept."] if kept else [])
+    assert seen == (list(range(1, 41)) if kept else [])
+
+
+def test_a_run_that_is_broken_off_hears_of_it_at_once() -> None:
+    heard: list[str] = []
+
+    def run() -> Iterator[Progress]:
+        try:
+            yield Progress("fitting", 1, 2, 0.5, 0.0, None)
+        except GeneratorExit:
+            heard.append("broken off")
+            raise
+
+    for _ in surviving(run(), []):
+        break
+    assert heard == ["broken off"]

@@ -48,6 +48,10 @@ def test_shares_are_all_rows_and_equally_many() -> None:
     assert [Group(0, 3).divisible(count) for count in (1, 3, 4)] == [3, 3, 6]
 
 
+def test_more_processes_than_twice_the_shapes() -> None:
+    assert [Group(rank, 5).share([3, 8]) for rank in range(5)] == [[3], [8], [3], [8], [3]]
+
+
 def test_alone_nothing_is_wrapped_and_no_group_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     group = Group.from_environment()

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 import sdfcore
+from sdfcore import saddles
 from sdfcore.extraction import default_box, extract, extract_sdf
 from sdfcore.fields import Field, NeuralSDF, sphere, torus, union, value_and_gradient
 from sdfcore.fitting import Fit
@@ -150,6 +151,22 @@ def test_mending_twice_gives_the_same() -> None:
         assert torch.equal(a, b)
     assert np.array_equal(first[3].vertices, second[3].vertices)
     assert np.array_equal(first[3].faces, second[3].faces)
+
+
+def test_saddles_are_looked_for_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Exact(bridged(0.25 * CELL))
+    mesh = extracted(network)
+    assert mesh.normals is not None
+    evaluate = lambda points: network(torch.from_numpy(points)).numpy()
+    ticks: list[int] = []
+    look = lambda **options: saddles.saddles(mesh.vertices, mesh.normals, GRID, evaluate, CELL, **options)
+    nodes, values = look(tick=lambda: ticks.append(0))
+    monkeypatch.setattr(saddles, "_AT_ONCE", 40)
+    again, same = look(tick=lambda: ticks.append(1))
+    assert ticks.count(0) == 1 < ticks.count(1)
+    np.testing.assert_array_equal(nodes, again)
+    np.testing.assert_array_equal(values, same)
+    assert len(look(enough=lambda: True)[0]) == 0
 
 
 def test_a_tick_can_end_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from small_spaces import (
     AXES,
     ellipsoid,
     ellipsoid_points,
+    finished,
     learned,
     learned_with_encoder,
     mean_error,
+    rough_run,
     single_thread,
     surface_error,
     values,
@@ -24,7 +27,7 @@ from small_spaces import (
 from sdfcore.errors import InputError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import PointCloud
-from sdfcore.spaces import Infer, Inferred, inference
+from sdfcore.spaces import Infer, Inferred, Space, inference
 from sdfcore.spaces.inference import spread_out
 from sdfcore.spaces.poses import quarter_turns
 
@@ -110,14 +113,43 @@ def test_the_same_seed_finds_the_same() -> None:
     assert not np.array_equal(first.latent.code, other.latent.code)
 
 
-def test_codes_stay_where_the_family_has_taught_something() -> None:
+def test_codes_of_a_part_stay_where_the_family_has_taught_something() -> None:
+    space = finished(rough_run(*AXES, steps=60, code_size=8)).space
+    rest = {}
+    for partial in (True, False):
+        found = inferred(ellipsoid_points((1, 0.2, 0.2)), steps=60, space=space, partial=partial)  # far outside
+        directions = space.directions()
+        assert len(directions.axes) < 8
+        amounts = (found.latent.code - directions.mean) @ directions.axes.T / directions.deviations
+        back = directions.mean + (amounts * directions.deviations) @ directions.axes
+        rest[partial] = float(np.abs(found.latent.code - back).max())
+        assert np.abs(amounts).max() < 8
+    assert rest[True] < 1e-5
+    assert rest[False] > 1e-3, "a whole shape may leave it"
+
+
+@pytest.mark.parametrize("recipe", ["sal", "sald", "neural_pull", "singular_hessian", "digs", "regression"])
+@pytest.mark.parametrize("normals", [True, False])
+def test_a_part_is_asked_what_it_knows_whatever_the_space_was_learned_by(recipe: str, normals: bool) -> None:
     space = learned()
-    found = inferred(ellipsoid_points((1, 0.2, 0.2)), steps=60)  # far outside
-    directions = space.directions()
-    amounts = (found.latent.code - directions.mean) @ directions.axes.T / directions.deviations
-    rest = found.latent.code - directions.mean - (amounts * directions.deviations) @ directions.axes
-    np.testing.assert_allclose(rest, 0, atol=1e-5)
-    assert np.abs(amounts).max() < 8
+    held = dict(space.info)
+    space.info["recipe"] = recipe
+    try:
+        half = ellipsoid_points(UNSEEN, 2000, seed=3).take(np.arange(800))
+        found = inferred(half if normals else PointCloud(half.points), steps=4, partial=True)
+        assert np.isfinite(found.loss)
+    finally:
+        space.info.clear()
+        space.info.update(held)
+
+
+def test_a_space_of_equal_codes_has_no_direction_and_still_infers() -> None:
+    held = learned()
+    space = Space(
+        held.network, [replace(shape, code=held.shapes[0].code) for shape in held.shapes], None, dict(held.info)
+    )
+    found = inferred(ellipsoid_points(UNSEEN, 1000), steps=4, space=space, partial=True)
+    assert np.isfinite(found.loss)
 
 
 def test_starts_lie_far_apart() -> None:

@@ -288,6 +288,11 @@ def test_what_cannot_be_learned_is_refused_at_once(sources: Any, options: dict[s
     assert caught.value.hint
 
 
+def test_a_recipe_that_needs_one_field_is_refused() -> None:
+    with pytest.raises(InputError, match="a space has many"):
+        finished(rough_run(recipe="isopoints", steps=2))
+
+
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(InputError, match="no recipe 'magic'"):
         finished(rough_run(recipe="magic"))

@@ -96,6 +96,13 @@ def test_a_part_turned_inside_out_shows_in_the_angle_only() -> None:
     assert found.normal_error_degrees == pytest.approx(180 / 5, abs=1.5)  # a fifth of the area
 
 
+def test_a_vertex_that_no_face_uses_is_no_part_of_a_volume() -> None:
+    box = trimesh.creation.box()
+    stray = np.concatenate([box.vertices, [[1000.0, 0, 0]]])
+    one, other = Mesh(np.array(box.vertices), np.array(box.faces)), Mesh(stray, np.array(box.faces))
+    assert iou(one, other, samples=2000) == 1.0
+
+
 def test_open_meshes_have_no_volume() -> None:
     cube = as_mesh(trimesh.creation.box())
     opened = Mesh(cube.vertices, cube.faces[2:])

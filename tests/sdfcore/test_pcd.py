@@ -58,11 +58,12 @@ def ascii_rows() -> bytes:
     "content",
     [
         header("ascii", "U") + ascii_rows(),
+        header("ascii", "F") + ascii_rows(),
         header("binary") + binary(),
         header("binary", "U") + binary(),
         header("binary_compressed") + compressed(),
     ],
-    ids=["ascii", "binary-float-rgb", "binary-uint-rgb", "compressed"],
+    ids=["ascii", "ascii float", "binary-float-rgb", "binary-uint-rgb", "compressed"],
 )
 def test_trimesh_has_no_pcd(content: bytes) -> None:
     found = read_bytes("scan.pcd", content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from sdfcore import reading
 from sdfcore.errors import EmptyInputError, InputError, SdfError
 from sdfcore.geometry import Mesh, PointCloud
 from sdfcore.reading import read, read_bytes, suffixes
+from sdfcore.topology import topology
 
 RANDOM = np.random.default_rng(0)
 NORMALS = RANDOM.standard_normal((60, 3))
@@ -169,6 +172,15 @@ def test_npz_and_npy() -> None:
     np.testing.assert_array_equal(found.colours[0], [255, 0, 0, 0])
 
 
+def test_an_archive_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = BytesIO()
+    np.savez_compressed(stored, points=np.zeros((100_000, 3)))
+    assert len(stored.getvalue()) < 10_000
+    monkeypatch.setattr(reading, "_LARGEST_ARCHIVE", 1 << 20)
+    with pytest.raises(InputError, match="Unpacked it would be"):
+        read_bytes("zeros.npz", stored.getvalue())
+
+
 def test_pickles_are_not_opened() -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -213,6 +225,31 @@ def test_a_scene_is_one_mesh_in_place_and_mirrors_keep_faces_outward(tmp_path: P
     found = mesh(read(tmp_path / "a.glb"))
     assert found.volume() == pytest.approx(1 + 8 + 4 / 3 * np.pi, rel=0.01)
     np.testing.assert_allclose(found.vertices[:, 0].max(), 21, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_polygons_of_different_sizes_in_a_binary_ply(order: str) -> None:
+    """As Blender exports what was not triangulated: a prism with colours."""
+    mark = "<" if order == "little" else ">"
+    ring = [(0.0, 0.0), (2.0, 0.0), (3.0, 1.0), (2.0, 2.0), (0.0, 2.0)]
+    corners = [(x, y, z) for z in (0.0, 1.0) for x, y in ring]
+    polygons = [[4, 3, 2, 1, 0], [5, 6, 7, 8, 9], *([i, (i + 1) % 5, 5 + (i + 1) % 5, 5 + i] for i in range(5))]
+    header = (
+        f"ply\nformat binary_{order}_endian 1.0\ncomment made by hand\nelement vertex 10\nproperty float x\n"
+        "property float y\nproperty float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
+        "element face 7\nproperty list uchar uint vertex_indices\nproperty int group\nend_header\n"
+    )
+    body = b"".join(struct.pack(mark + "fffBBB", *corner, 10 * i, 0, 255) for i, corner in enumerate(corners))
+    body += b"".join(struct.pack(f"{mark}B{len(p)}Ii", len(p), *p, 7) for p in polygons)
+    mesh = read_bytes("prism.ply", header.encode() + body)
+    assert isinstance(mesh, Mesh)
+    assert len(mesh.faces) == 3 + 3 + 10
+    assert topology(mesh).watertight
+    assert mesh.volume() == pytest.approx(5.0)
+    assert mesh.colours is not None
+    np.testing.assert_array_equal(mesh.colours[:, 0], 10 * np.arange(10))
+    with pytest.raises(InputError, match="ends before"):
+        read_bytes("cut.ply", header.encode() + body[:-20])
 
 
 def test_polygons_and_several_objects_of_an_obj() -> None:

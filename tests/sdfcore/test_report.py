@@ -37,7 +37,7 @@ def finished(source: Mesh | PointCloud, **history: list[float]) -> Any:
         recipe="igr", reason="Because.", preset="draft", steps=200, resolution=64, device="cpu", seed=3
     )
     return SimpleNamespace(
-        plan=plan, step=120, source=source, history=history or {"step": [0, 120], "loss": [1.0, 0.5]}
+        plan=plan, step=120, warnings=[], source=source, history=history or {"step": [0, 120], "loss": [1.0, 0.5]}
     )
 
 

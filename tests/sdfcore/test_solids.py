@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from sdfcore.errors import InputError
 from sdfcore.geometry import Mesh
 from sdfcore.solids import HALF_THICKNESS, survey, survey_points
 from sdfcore.surfaces import sample_surface
@@ -65,6 +66,21 @@ def test_a_sheet_is_given_a_thickness_and_says_so() -> None:
     height = np.array([-2.0, -0.6, 0.0, 0.6, 2.0]) * HALF_THICKNESS
     queries = np.stack([np.full(5, 0.1), np.full(5, 0.2), height], axis=1)
     assert found.oracle(queries) == pytest.approx(np.abs(height) - HALF_THICKNESS, abs=0.2 * HALF_THICKNESS)
+
+
+def test_a_sheet_whose_faces_repeat_in_one_direction_is_a_sheet() -> None:
+    corners = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]])
+    found = looked_at(Mesh(corners, np.array([[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 2, 3]])), 2000)
+    assert found.sheets > 0.95
+    assert found.hidden == 0.0
+    assert found.oracle(np.zeros((1, 3)))[0] < 0
+
+
+def test_what_bounds_nothing_is_refused() -> None:
+    inner, outer = ball(0.0, 0.2), ball(0.0, 0.4)
+    cloud = sample_surface(inner, 500, 0)
+    with pytest.raises(InputError, match="bound nothing"):
+        survey(joined(inner, outer), cloud.points, cloud.normals)
 
 
 def test_points_hidden_in_an_overlap_are_left_out() -> None:
