@@ -48,7 +48,7 @@ class Follower(Protocol):
         ...
 
     def job(self, obj: Any, settings: Any, body: dict[str, Any]) -> Job:
-        """The request itself, whose answer is handed to the job's target ``receive``."""
+        """The request itself, for these ``settings``, whose answer is handed to the job's target ``receive``."""
         ...
 
 

@@ -147,7 +147,7 @@ class Fit:
         self._budget_steps = steps if seconds is not None else self.plan.steps
         self._fixed_resolution = resolution is not None
         self.step = 0
-        self.warnings: list[str] = []
+        self.warnings: list[str] = []  # what the user is to hear of a fit that did not go as planned
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
         self.network: nn.Module
         self.finished: nn.Module | None = None  # what a descent elsewhere came to

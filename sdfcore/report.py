@@ -56,9 +56,8 @@ def build_report(
         comparison: the mesh against its source; ``None`` where it was not measured.
         gradient: of :func:`gradient_statistics`; ``None`` where it was not measured.
         distance: of :func:`sdfcore.field_error.distance_statistics`; ``None`` where there is nothing to compare with.
-        level: extracted level, world units.
         resolution: cells along the box's longest side; the plan's where ``None``.
-        stopped: the fit ended before its budget, by the user.
+        level: extracted, world units. stopped: the fit ended before its budget, by the user.
     """
     plan = fit.plan
     return json_values(

@@ -135,8 +135,7 @@ class Learn:
         foreseen = chosen.steps if seconds is None else math.ceil(seconds / USUAL_SECONDS_A_STEP)
         expected = steps or self.group.common(foreseen)
         self.settings = Settings(recipe, preset, chosen, expected, seed, together, encoder)
-        self._asked_steps = steps
-        self._budget_steps = steps if seconds is not None else expected
+        self._asked_steps, self._budget_steps = steps, steps if seconds is not None else expected
         self.device = self.group.device or device_named(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.on_stage = on_stage
