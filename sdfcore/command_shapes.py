@@ -171,7 +171,8 @@ class InterpolateCommand:
             check_output(self.picture, ".png")
         named = [Path(name) for name in (self.first, *self.path, self.last)]
         given = [path.resolve() for path in (self.source, *named) if path.is_file()]
-        if self.output.resolve() in [*given, *(path.parent for path in given)]:
+        written = [self.output, *(self.output / f"{_frame(number)}.ply" for number in range(self.frames))]
+        if not {path.resolve() for path in written}.isdisjoint(given):
             raise InputError(f"{self.output} holds what is interpolated.", "Give the result a name of its own.")
         if self._scene:
             check_mesh_output(self.output)
@@ -205,13 +206,18 @@ class InterpolateCommand:
         found: dict[str, Mesh] = {}
         with screen.progress(1000):
             for number, latent in enumerate(latents):
-                name = f"frame_{number:03d}"
+                name = _frame(number)
                 share = lambda done, before=number: screen.fraction((before + done) / len(latents))
                 with about(name):
                     found[name] = extract_sdf(space.decode(latent), resolution=self.resolution, on_progress=share)
                 if interrupt.asked:
                     break
         return found
+
+
+def _frame(number: int) -> str:
+    """The name of the mesh that is the ``number``-th on the way."""
+    return f"frame_{number:03d}"
 
 
 def _write_side_by_side(path: Path, meshes: Mapping[str, Mesh]) -> None:

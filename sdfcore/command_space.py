@@ -14,7 +14,7 @@ import click
 from .command_fit import check_output
 from .console import Console, Interrupt, seconds_since_start
 from .deadline import Stopwatch
-from .errors import EmptyInputError, InputError, SdfError
+from .errors import DivergedError, EmptyInputError, InputError, SdfError
 
 if TYPE_CHECKING:
     from .fitting import Progress
@@ -56,6 +56,8 @@ class LearnCommand:
         speaks = int(os.environ.get("RANK", "0")) == 0
         try:
             self._run(speaks)
+        except DivergedError:
+            raise  # it may be that of one process alone
         except SdfError:
             if speaks:
                 raise
@@ -115,7 +117,9 @@ class LearnCommand:
             group=group,
             on_stage=stage,
         )
-        stopped = follow(surviving(run, run.warnings), screen, run.settings.steps, stoppable=group.world == 1)
+        alone = group.world == 1  # one of several that goes on by itself would leave the others waiting for it
+        kept = surviving(run, run.warnings) if alone else run
+        stopped = follow(kept, screen, run.settings.steps, stoppable=alone)
         for line in run.warnings if group.first else ():
             screen.say(line)
         stages.enter("writing")

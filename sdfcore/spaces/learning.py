@@ -135,7 +135,7 @@ class Learn:
         foreseen = chosen.steps if seconds is None else math.ceil(seconds / USUAL_SECONDS_A_STEP)
         expected = steps or self.group.common(foreseen)
         self.settings = Settings(recipe, preset, chosen, expected, seed, together, encoder)
-        self._asked_steps, self._budget_steps = steps, steps if seconds is not None else expected
+        self._budget_steps = steps if seconds is not None else expected
         self.device = self.group.device or device_named(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.on_stage = on_stage
@@ -245,7 +245,7 @@ class Learn:
         """What a checkpoint must have been asked, to be gone on from; how many seconds there are may change."""
         if self.checkpoint is None:
             return {}
-        asked = {**self.settings.as_dict(), "steps": self._asked_steps}
+        asked = {**self.settings.as_dict(), "steps": self._budget_steps}
         return {**asked, "samples": self.samples, "shapes": fingerprint(self.sources)}
 
     def _progress(self, step: Step | None, fraction: float, stage: str) -> Progress:

@@ -124,6 +124,14 @@ def test_other_seconds_are_the_same_run(tmp_path: Path) -> None:
     assert steps[0] == 6
 
 
+def test_the_usual_steps_are_as_many_said_or_unsaid(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    break_off(rough_run(checkpoint=path), 5)
+    resumed = rough_run(steps=ROUGH["size"].steps, checkpoint=path)
+    steps = [progress.step for progress in itertools.islice(resumed, 20) if progress.stage == "learning"]
+    assert steps[0] == 6
+
+
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     finished(rough_run(steps=2))

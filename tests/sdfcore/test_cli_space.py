@@ -396,6 +396,23 @@ def test_interpolate_writes_frames_through_all_stops(
         assert float(space.decode(space[name])(vertices).abs().median()) < 2e-3
 
 
+def test_frames_go_beside_what_they_are_made_of_and_never_over_it(
+    shapes: Path, space_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, scan = shapes / "own.safetensors", shapes / "frame_001.ply"
+    own.write_bytes(space_file.read_bytes())
+    (shapes / "long.ply").rename(scan)
+    before, words = scan.read_bytes(), ("--frames", 2, "--resolution", 16, "-o", shapes)
+    code, _, err = run(capsys, "interpolate", own, "ball", scan, *words)
+    assert code == 2
+    assert_one_line(err, "holds what is interpolated", "name of its own")
+    assert run(capsys, "interpolate", own, "ball", "flat", *words[:-1], shapes / "way")[0] == 0
+    assert scan.read_bytes() == before
+    scan.unlink()
+    assert run(capsys, "interpolate", own, "ball", "flat", *words)[0] == 0
+    assert {"frame_000.ply", "frame_001.ply", "own.safetensors"} <= set(names_in(shapes))
+
+
 def test_one_scene_holds_all_frames_side_by_side(
     space_file: Path, shapes: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
