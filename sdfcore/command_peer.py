@@ -86,9 +86,11 @@ def peer_report(
 
 
 def _refuse(command: FitCommand, title: str) -> None:
-    for name in ("steps", "seconds", "save", "pictures", "preset"):
-        if getattr(command, name) is not None:
-            raise InputError(f"{title} knows no --{name}.", "Leave it out, or choose a recipe of sdfcore.")
+    given = [name for name in ("steps", "seconds", "save", "pictures", "preset") if getattr(command, name) is not None]
+    given += ["set"] if command.settings else []
+    given += ["device"] if command.device != "auto" else []
+    for name in given:
+        raise InputError(f"{title} knows no --{name}.", "Leave it out, or choose a recipe of sdfcore.")
     if command.resolution is not None and command.recipe == "ball_pivoting":
         raise InputError(f"{title} knows no --resolution.", "Leave it out: its vertices are the points themselves.")
     if command.level:

@@ -58,7 +58,9 @@ def _flipped(cloud: PointCloud, diagonal: float, random: np.random.Generator) ->
     return PointCloud(cloud.points, np.where(turned[:, None], -cloud.normals, cloud.normals))
 
 
-def _noisy(share: float) -> Callable[[PointCloud, float, np.random.Generator], PointCloud]:
+def noisy(share: float) -> Callable[[PointCloud, float, np.random.Generator], PointCloud]:
+    """Every point moved by a Gaussian of ``share`` diagonals."""
+
     def spoil(cloud: PointCloud, diagonal: float, random: np.random.Generator) -> PointCloud:
         return PointCloud(cloud.points + share * diagonal * random.normal(size=cloud.points.shape), cloud.normals)
 
@@ -68,7 +70,7 @@ def _noisy(share: float) -> Callable[[PointCloud, float, np.random.Generator], P
 VARIANTS = (
     Variant("no normals", 100_000, _bare),
     Variant(f"{FLIPPED:.0%} of normals turned", 100_000, _flipped),
-    *(Variant(f"noise {share:.1%}", FEW, _noisy(share), ("poisson 7", "poisson 8", "rimls")) for share in NOISES),
+    *(Variant(f"noise {share:.1%}", FEW, noisy(share), ("poisson 7", "poisson 8", "rimls")) for share in NOISES),
 )
 
 

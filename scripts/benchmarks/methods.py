@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from sdfcore.writing import write
 
 from .document import BENCHMARKS, ROOT, commit, machine, publish
 from .measured import measure, threads_here
-from .methods_section import bars, section
+from .methods_section import bars, draw, section
 from .protocol import SrbMeasures
 
 Body = dict[str, Any]
+
+_PATIENCE = 24 * 3600.0  # seconds for a run of the published length
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,17 @@ class Settings:
     """What is measured, and how.
 
     Args:
-        training: seconds of a recipe's training. samples: of each mesh in the comparison. resolution: of the meshes.
+        training: seconds of a recipe's training; ``None`` for the steps of the preset, however long they take.
+        samples: of each mesh in the comparison. resolution: of the meshes.
     """
 
-    training: float = 60.0
+    training: float | None = 60.0
     samples: int = 1_000_000
     preset: str = "balanced"
     resolution: int = 256
     seed: int = 0
     threads: int = 1
+    device: str = "auto"
 
 
 def all_methods() -> list[Method]:
@@ -88,7 +93,8 @@ def made(method: Method, scan: PointCloud, settings: Settings) -> tuple[Body, Me
     with tempfile.TemporaryDirectory() as scratch:
         source, output = Path(scratch) / "scan.ply", Path(scratch) / "result.ply"
         write(source, scan)
-        done = measure(_command(method, source, output, settings), output, threads=settings.threads, limit=900)
+        limit = _PATIENCE if settings.training is None else 900
+        done = measure(_command(method, source, output, settings), output, threads=settings.threads, limit=limit)
         if done.complaint:
             return {"error": done.complaint, "seconds": done.seconds}, None
         try:
@@ -116,9 +122,17 @@ def _command(method: Method, source: Path, output: Path, settings: Settings) -> 
         depth = [] if method.depth is None else ["--depth", str(method.depth)]
         return [*words, "one_peer", method.recipe, str(source), str(output), *depth]
     words += ["one_method", str(source), str(output), "--recipe", method.recipe, "--preset", settings.preset]
-    words += ["--training", f"{settings.training:g}", "--resolution", str(settings.resolution)]
-    words += ["--seed", str(settings.seed)]
+    if settings.training is None:
+        words += ["--steps", str(RECIPES[planned(method)].sizes[settings.preset].steps)]
+    else:
+        words += ["--training", f"{settings.training:g}"]
+    words += ["--resolution", str(settings.resolution), "--seed", str(settings.seed), "--device", settings.device]
     return [*words, "--normals" if method.normals else "--no-normals"]
+
+
+def planned(method: Method) -> str:
+    """The recipe whose steps a method takes; ``auto`` takes those of its usual choice."""
+    return "distance" if method.recipe == "auto" else method.recipe
 
 
 @click.command()
@@ -127,33 +141,67 @@ def _command(method: Method, source: Path, output: Path, settings: Settings) -> 
 @click.option("--only", default="", help="Only these methods, as the table names them, separated by semicolons.")
 @click.option("--training", type=float, default=60.0, show_default=True, help="Seconds of training of each recipe.")
 @click.option("--preset", default="draft", show_default=True, help="Whose network sizes are taken.")
+@click.option("--published", is_flag=True, help="The preset fine and its steps, instead of seconds: for a GPU.")
+@click.option("--device", default="auto", show_default=True)
 @click.option("--json", "record", type=click.Path(path_type=Path), help="Default: build/methods.json.")
 @click.option("--output", type=click.Path(path_type=Path), help="Default: docs/benchmarks.md if all is run.")
 @click.option("--resume", is_flag=True, help="Keep the rows already in the JSON file.")
 def methods(
-    data: Path, names: str, only: str, training: float, preset: str, record: Path | None, output: Path | None,
-    resume: bool,
+    data: Path, names: str, only: str, training: float, preset: str, published: bool, device: str, record: Path | None,
+    output: Path | None, resume: bool,
 ) -> None:  # fmt: skip
     """Every method on the scans of DATA/scans/srb, or on any folder of NAME.ply and NAME_truth.ply."""
-    folder = data / "scans" / "srb" if (data / "scans" / "srb").is_dir() else data
-    settings = Settings(training, preset=preset, threads=threads_here())
+    srb = (data / "scans" / "srb").is_dir()
+    settings = Settings(training, preset=preset, threads=threads_here(), device=device)
+    settings = replace(settings, training=None, preset="fine") if published else settings
     record = record or ROOT / "build" / "methods.json"
-    body: Body = {"settings": asdict(settings), "machine": machine(), "rows": {}}
-    if resume and record.exists():
-        body["rows"] = json.loads(record.read_text(encoding="utf-8"))["rows"]
-    record.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [m for m in all_methods() if not only or m.name in [word.strip() for word in only.split(";")]]
+    body = begun(record, settings, resume)
     wanted = tuple(word for word in names.split(",") if word)
-    for name, scan_path, truth_path in pairs(folder, wanted):
+    for name, scan_path, truth_path in pairs(data / "scans" / "srb" if srb else data, wanted):
         scan, truth = loaded(scan_path, truth_path)
-        rows, measures = body["rows"].setdefault(name, {}), SrbMeasures(truth, scan, settings.samples, settings.seed)
-        due = [method for method in chosen if "exact_chamfer" not in rows.get(method.name, {})]
-        for method, found in _in_turn(due, scan, measures, settings):
-            rows[method.name] = found
-            write_json(record, body)
-            click.echo(f"{name} {method.name:<28} {_said(found)}")
-    whole = not (only or names or training < 60)
-    publish("methods", section(body), bars(body), output or (BENCHMARKS if whole else None))
+        measures = SrbMeasures(truth, scan, settings.samples, settings.seed)
+        fill(
+            body["rows"].setdefault(name, {}), chosen(only), scan, measures, settings, partial(write_json, record, body)
+        )
+    whole = srb and not only and not names and training >= 60
+    output = output or (BENCHMARKS if whole else None)
+    if output is not None:
+        draw(body, output.with_name("methods_chart.png"))
+    publish("methods", section(body), bars(body), output)
+
+
+def begun(record: Path, settings: Settings, resume: bool) -> Body:
+    """A body without rows, or the one in ``record`` if that is to be gone on with.
+
+    Raises:
+        click.ClickException: what is there was measured with other settings.
+    """
+    body: Body = {"settings": asdict(settings), "machine": machine(), "rows": {}}
+    record.parent.mkdir(parents=True, exist_ok=True)
+    if not (resume and record.exists()):
+        return body
+    old = json.loads(record.read_text(encoding="utf-8"))
+    if {**asdict(Settings()), **old["settings"]} != body["settings"]:
+        raise click.ClickException(f"{record.name} was measured with other settings; leave --resume out to start anew.")
+    return body | {"rows": old["rows"]}
+
+
+def chosen(only: str) -> list[Method]:
+    """All methods, or those of the names in ``only``."""
+    names = [word.strip() for word in only.split(";")]
+    return [method for method in all_methods() if not only or method.name in names]
+
+
+def fill(
+    rows: Body, wanted: list[Method], scan: PointCloud, measures: SrbMeasures, settings: Settings,
+    save: Callable[[], None],
+) -> None:  # fmt: skip
+    """Measures what is not yet in ``rows``."""
+    due = [method for method in wanted if "exact_chamfer" not in rows.get(method.name, {})]
+    for method, found in _in_turn(due, scan, measures, settings):
+        rows[method.name] = found
+        save()
+        click.echo(f"{method.name:<28} {_said(found)}")
 
 
 def _in_turn(

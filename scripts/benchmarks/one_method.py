@@ -62,6 +62,7 @@ def fitted(cloud: PointCloud, budget: dict[str, Any], options: dict[str, Any]) -
     mesh = fit.mesh(fit.sdf)
     done = time.perf_counter()
     return mesh, {
-        "recipe": fit.plan.recipe, "steps": fit.step, "preparing": (prepared or begun) - begun,
-        "training": trained - (prepared or begun), "extracting": done - trained, "resolution": fit.plan.resolution,
+        "recipe": fit.plan.recipe, "steps": fit.step, "seed": fit.plan.seed, "device": str(fit.plan.device),
+        "preparing": (prepared or begun) - begun, "training": trained - (prepared or begun),
+        "extracting": done - trained, "resolution": fit.plan.resolution,
     }  # fmt: skip

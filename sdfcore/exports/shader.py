@@ -146,7 +146,7 @@ def function_of(network: nn.Module, program: Program) -> str:
     """
     raise UnsupportedLayerError(
         f"{type(network).__name__} cannot be written as a {program.dialect.name} function.",
-        "Fit with a plain network (recipes igr, siren, digs, lipschitz), or export ONNX or OpenVDB.",
+        "Fit with the recipe igr, siren, digs or lipschitz, or export OpenVDB or ONNX.",
     )
 
 
@@ -212,17 +212,17 @@ def _encoded(network: MLP, program: Program) -> str:
 
 @function_of.register
 def _(network: SphereSiren, program: Program) -> str:
-    h, bent = program.position(), bend(network.activation)
-    for i, layer in enumerate(network._stages):
+    h, bent, plain = program.position(), bend(network.activation), lambda z: z
+    for i, layer in enumerate([*network.stages, network.last]):
+        after = plain if layer is network.last else bent
         width = layer.out_features if isinstance(layer, nn.Linear) else layer.linear.out_features
         target = program.room(f"h{i}", width)
         if isinstance(layer, nn.Linear):
-            program.dense(layer.weight, layer.bias, h, target, bent)
+            program.dense(layer.weight, layer.bias, h, target, after)
         else:
-            _quadratic(program, layer, h, target, i, bent)
+            _quadratic(program, layer, h, target, i, after)
         h = target
-    value = program.read_out(network.last, h)
-    program.line(f"float u = {value};")
+    program.line(f"float u = {h}[0];")
     return program.finished(f"{number(network.scaling)} * ({bend(network.root)('u')} - {number(network.radius)})")
 
 
@@ -343,6 +343,8 @@ def to_osl(sdf: NeuralSDF, name: str = "sdf") -> str:
 
 
 def _written(sdf: NeuralSDF, dialect: Dialect, name: str) -> str:
+    from . import shader_solids  # noqa: F401 - more kinds of networks, by what is above
+
     program, frame = Program(dialect), sdf.frame
     network = sdf.network
     with torch.no_grad():

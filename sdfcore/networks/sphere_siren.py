@@ -30,6 +30,7 @@ class Quadratic(nn.Module):
 
     @torch.no_grad()
     def begin_linear(self) -> None:
+        """Only A and a count."""
         self.gate.weight.zero_()
         self.gate.bias.fill_(1.0)
         self.square.weight.zero_()
@@ -62,7 +63,7 @@ class SphereSiren(nn.Module):
     Args:
         width, depth: units of a layer, number of sine layers.
         omega: ω₀ of every layer.
-        quadratic: with quadratic neurons (StEik).
+        quadratic: with quadratic neurons (StEik), the last one too.
         radius: value of ψ(u) on the sphere; as published 1.6, about two thirds of the unit box's half side.
         scaling: of the value.
     """
@@ -89,22 +90,24 @@ class SphereSiren(nn.Module):
         sizes = [width if i else 3 for i in range(depth)]
         make = Quadratic if quadratic else nn.Linear
         self.layers = nn.ModuleList(make(size, width) for size in sizes)
-        self.last = nn.Linear(width, 1)
+        self.last: Quadratic | nn.Linear = make(width, 1)
         self._initialise(omega, width)
 
     @property
-    def _stages(self) -> list[Quadratic | nn.Linear]:
+    def stages(self) -> list[Quadratic | nn.Linear]:
+        """The layers before a sine."""
         return cast(list[Quadratic | nn.Linear], list(self.layers))
 
     def _linears(self) -> list[nn.Linear]:
-        return [layer.linear if isinstance(layer, Quadratic) else layer for layer in self._stages]
+        every = [*self.stages, self.last]
+        return [layer.linear if isinstance(layer, Quadratic) else layer for layer in every]
 
     @torch.no_grad()
     def _initialise(self, omega: float, width: int) -> None:
-        for layer in self.layers:
+        for layer in (*self.stages, self.last):
             if isinstance(layer, Quadratic):
                 layer.begin_linear()
-        first, *between, before = self._linears()
+        first, *between, before, last = self._linears()
         low = max(1, round(_LOW * width))
         first.weight.uniform_(-1, 1)
         first.weight[low:] *= _HIGH
@@ -123,37 +126,44 @@ class SphereSiren(nn.Module):
         for layer in (first, *between, before):
             layer.weight.div_(omega)
             layer.bias.div_(omega)
-        self.last.weight.fill_(-1.0).add_(1e-5 * torch.randn(1, width))
-        self.last.bias.fill_(float(width))
+        last.weight.fill_(-1.0).add_(1e-5 * torch.randn(1, width))
+        last.bias.fill_(float(width))
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         h = points
-        for layer in self._stages:
+        for layer in self.stages:
             h = self.activation(layer(h))
         return self.scaling * (self.root(self.last(h)[:, 0]) - self.radius)
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         h, tangents = points, directions
-        for layer in self._stages:
-            z = layer(h)
-            along = layer.push(h, tangents) if isinstance(layer, Quadratic) else tangents @ layer.weight.T
+        for layer in self.stages:
+            z, along = layer(h), _pushed(layer, h, tangents)
             h, tangents = self.activation(z), self.activation.derivative(z) * along
         u = self.last(h)[:, 0]
         slope = self.scaling * self.root.derivative(u)
-        return self.scaling * (self.root(u) - self.radius), slope * (tangents @ self.last.weight[0])
+        return self.scaling * (self.root(u) - self.radius), slope * _pushed(self.last, h, tangents)[..., 0]
 
     def second(self, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), second ones (P, N) along pairs of them."""
         h, tangents, seconds = points, directions, torch.zeros_like(sides(directions, pairs)[0])
-        for layer in self._stages:
-            if isinstance(layer, Quadratic):
-                along, curved = layer.push(h, tangents), layer.push_second(h, tangents, seconds, pairs)
-            else:
-                along, curved = tangents @ layer.weight.T, seconds @ layer.weight.T
+        for layer in self.stages:
+            along, curved = _pushed_twice(layer, h, tangents, seconds, pairs)
             h, tangents, seconds = bend(self.activation, layer(h), along, curved, pairs)
-        weight = self.last.weight[0]
-        u, along, curved = self.last(h)[:, 0], tangents @ weight, seconds @ weight
-        value, along, curved = bend(self.root, u, along, curved, pairs)
+        along, curved = (part[..., 0] for part in _pushed_twice(self.last, h, tangents, seconds, pairs))
+        value, along, curved = bend(self.root, self.last(h)[:, 0], along, curved, pairs)
         return self.scaling * (value - self.radius), self.scaling * along, self.scaling * curved
+
+
+def _pushed(layer: Quadratic | nn.Linear, x: Tensor, tangents: Tensor) -> Tensor:
+    return layer.push(x, tangents) if isinstance(layer, Quadratic) else tangents @ layer.weight.T
+
+
+def _pushed_twice(
+    layer: Quadratic | nn.Linear, x: Tensor, tangents: Tensor, seconds: Tensor, pairs: Pairs
+) -> tuple[Tensor, Tensor]:
+    if isinstance(layer, Quadratic):
+        return layer.push(x, tangents), layer.push_second(x, tangents, seconds, pairs)
+    return tangents @ layer.weight.T, seconds @ layer.weight.T

@@ -103,14 +103,15 @@ def _(network: FourierMLP, points: Form, arithmetic: Arithmetic) -> Form:
 @values.register
 def _(network: SphereSiren, points: Form, arithmetic: Arithmetic) -> Form:
     h, curve = points, curve_of(network.activation)
-    for layer in network.layers:
-        z = _quadratic(layer, h, arithmetic) if isinstance(layer, Quadratic) else _read_out(cast(nn.Linear, layer), h)
-        h = z.through(curve, arithmetic).cut(arithmetic)
-    root = _read_out(network.last, h).through(curve_of(network.root), arithmetic)
+    for layer in network.stages:
+        h = _stage(layer, h).through(curve, arithmetic).cut(arithmetic)
+    root = _stage(network.last, h).through(curve_of(network.root), arithmetic)
     return root.shifted(-network.radius).scaled(network.scaling)
 
 
-def _quadratic(layer: Quadratic, x: Form, arithmetic: Arithmetic) -> Form:
+def _stage(layer: Quadratic | nn.Linear, x: Form) -> Form:
+    if not isinstance(layer, Quadratic):
+        return _read_out(layer, x)
     product = _read_out(layer.linear, x).times(_read_out(layer.gate, x), _WITHOUT)
     return product.plus(_read_out(layer.square, x.times(x, _WITHOUT)))
 

@@ -2,8 +2,8 @@
 
 Network and loss as published: 8 × 512 ReLU, weight normalisation, dropout, the input again half-way, a last tanh; eq.
 (4) with δ = 0.1 (also the form of the CS348n homework), but for f on the wrong side, which the published clamp does not
-teach (see :func:`~sdfcore.objectives.clamped_distance`). Adam's rate falls along a cosine here, not by halves, and
-small networks do without dropout, which they cannot afford.
+teach (see :func:`~sdfcore.objectives.clamped_distance`). Adam's rate falls along a cosine here, not by halves; small
+networks do without dropout, which they cannot afford; and the network begins as SAL's sphere, not at random.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=90, depth=3, steps=800, batch=1536, rate=1e-3),
+        "draft": Size(width=90, depth=3, steps=520, batch=1536, rate=1e-3),
         "balanced": Size(width=180, depth=3, steps=2500, batch=2048, rate=4e-4),
         "fine": Size(width=256, depth=3, steps=10_000, batch=8192, rate=1e-4),  # the published size and rate
     },

@@ -1,4 +1,8 @@
-"""Neural-Pull: pull points onto the surface along the gradient, by the field's value (Ma et al., ICML 2021)."""
+"""Neural-Pull: pull points onto the surface along the gradient, by the field's value (Ma et al., ICML 2021).
+
+The loss is the paper's, squared, and so are width, depth, rate and steps of ``fine``. The network is IGR's softplus,
+whose gradient, which the pull follows, is continuous; the authors' is of ReLUs.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,6 @@ RECIPE = Recipe(
     sizes={
         "draft": Size(width=128, depth=5, steps=1500, batch=1536, rate=1e-3),
         "balanced": Size(width=256, depth=8, steps=3000, batch=2048, rate=5e-4),
-        "fine": Size(width=512, depth=8, steps=40_000, batch=5000, rate=1e-4),  # as published
+        "fine": Size(width=512, depth=8, steps=40_000, batch=5000, rate=1e-4),  # the published length
     },
 )

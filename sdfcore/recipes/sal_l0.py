@@ -18,8 +18,8 @@ def indicator(at: At) -> Tensor:
 
 
 def _network(evidence: Evidence, size: Size) -> nn.Module:
-    """As for L², with a last φ(a) = tanh(a)."""
-    return MLP(size.width, size.depth, skip=size.depth // 2, beta=0, normed=True, radius=0.8, leak=0.0)
+    """The authors' for this distance: the input again half-way, a last φ(a) = tanh(a) + a, no weight normalisation."""
+    return MLP(size.width, size.depth, skip=size.depth // 2, beta=0, radius=0.8, leak=1.0)
 
 
 RECIPE = Recipe(

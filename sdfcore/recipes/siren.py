@@ -1,6 +1,8 @@
 """SIREN: a sine network on points, with or without normals (Sitzmann et al., NeurIPS 2020).
 
-Without normals nothing in the loss tells inside from outside, and the signs of separate regions fall as they may.
+Without normals nothing in the loss tells inside from outside, and the signs of separate regions fall as they may. The
+weights are the authors' for means that are each over the term's own points; their code takes all of them over surface
+and space together, where the eikonal term weighs twice as much beside the others.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ RECIPE = Recipe(
     summary="sharp detail from points, better with normals; may leave stray sheets where there are no points",
     network=_network,
     sampler=_sampler,
-    # weights of the authors' code: 3e3, 1e2, 1e2, 5e1
+    # Sitzmann et al. 2020, eq. (6): 3e3, 1e2, 1e2, 5e1
     objective=Objective(
         {
             "manifold": (3e3, manifold),

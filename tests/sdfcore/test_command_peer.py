@@ -57,7 +57,15 @@ def test_a_classical_method_writes_its_mesh_and_report(points: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "option", [("--save", "m.safetensors"), ("--steps", 5), ("--level", 0.1), ("--preset", "fine")]
+    "option",
+    [
+        ("--save", "m.safetensors"),
+        ("--steps", 5),
+        ("--level", 0.1),
+        ("--preset", "fine"),
+        ("--set", "width=3"),
+        ("--device", "cpu"),
+    ],
 )
 def test_what_only_a_fit_has_is_refused(
     option: tuple[str, object], points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -245,7 +245,7 @@ def test_published_networks_have_their_published_numbers_of_parameters() -> None
     # 8 × 512 with the input again at the 4th: 3·512 + 512, 2·(512² + 512), 512·509 + 509, 4·(512² + 512), 512 + 1
     assert count(MLP(512, 8, skip=4, beta=0)) == 1_839_614
     assert count(Siren(256, 4)) == 3 * 256 + 256 + 3 * (256**2 + 256) + 257
-    assert count(SphereSiren(128, 5, quadratic=True)) == 3 * (3 * 128 + 128 + 4 * (128**2 + 128)) + 129
+    assert count(SphereSiren(128, 5, quadratic=True)) == 3 * (3 * 128 + 128 + 4 * (128**2 + 128) + 128 + 1)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NETWORKS if kind not in COMBINED])

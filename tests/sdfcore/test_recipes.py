@@ -88,8 +88,8 @@ def test_a_recipe_describes_itself_and_has_a_size_for_every_preset(name: str) ->
         ),
         ("viscoreg", {"eikonal": 5e1, "manifold": 3e3, "off_surface": 1e2}, {"width": 128, "depth": 6}),
         # Atzmon & Lipman 2020 and 2021: 8 layers of 512; Park et al. 2019: the same with dropout and a last tanh
-        ("sal", {"unsigned": 1}, {"width": 512, "depth": 8, "skip": 4, "normed": True, "beta": 0}),
-        ("sal_l0", {"indicator": 1, "manifold": 2}, {"width": 512, "depth": 8, "normed": True, "leak": 0.0}),
+        ("sal", {"unsigned": 1}, {"width": 512, "depth": 8, "skip": 0, "normed": True, "beta": 0}),
+        ("sal_l0", {"indicator": 1, "manifold": 2}, {"width": 512, "depth": 8, "skip": 4, "normed": None, "leak": 1.0}),
         ("sald", {"slope": 1, "unsigned": 1}, {"width": 512, "depth": 8, "skip": 4}),
         ("deepsdf", {"clamped": 1}, {"width": 512, "depth": 8, "normed": True, "dropout": 0.2, "leak": 0.0}),
         # Coiffier & Béthune 2024: 20 layers of 128
