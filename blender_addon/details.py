@@ -23,7 +23,10 @@ BASE_SUFFIX, DETAIL_SUFFIX, ATTRIBUTE = ".base", ".detail", "sdf_detail"
 
 def has_detail(result: Any) -> bool:
     """Whether the fit of ``result`` keeps detail apart."""
-    return result is not None and results.MODEL in result and results.report(result).get("recipe") == RECIPE
+    if result is None or results.MODEL not in result:
+        return False
+    told = results.report(result)
+    return told.get("recipe") == RECIPE or told.get(results.DETAIL) is not None
 
 
 class OnDetailed(OnResult):

@@ -5,38 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
-import numpy as np
 
 from ..sdfcore.errors import EngineError
-from ..sdfcore.geometry import Array
 from ..sdfcore.protocol import Message
-from . import meshes, results
+from . import boxes
 from .operators import OnResult
 from .queries import result_job
 from .states import Job
 
 Context = bpy.types.Context
 
-SUFFIX, STATE = ".space", "state"
-_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
-_SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])  # outward
-
-
-def boxes_mesh(name: str, lower: Array, upper: Array, state: Array) -> Any:
-    """A mesh of boxes (B, 3), (B, 3), apart from one another, whose faces carry the attribute ``state``."""
-    places = lower[:, None] + (upper - lower)[:, None] * _CORNERS
-    faces = _SIDES[None] + 8 * np.arange(len(lower))[:, None, None]
-    mesh = bpy.data.meshes.new(name)
-    mesh.vertices.add(8 * len(lower))
-    mesh.loops.add(4 * len(_SIDES) * len(lower))
-    mesh.polygons.add(len(_SIDES) * len(lower))
-    mesh.vertices.foreach_set("co", np.ascontiguousarray(places, np.float32).ravel())
-    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(faces, np.int32).ravel())
-    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 4, dtype=np.int32))
-    mesh.update(calc_edges=True)
-    layer = mesh.attributes.new(STATE, "INT", "FACE")
-    layer.data.foreach_set("value", np.repeat(np.asarray(state, np.int32), len(_SIDES)))
-    return mesh
+SUFFIX = ".space"
 
 
 def put(result: Any, message: Message) -> Any:
@@ -50,17 +29,7 @@ def put(result: Any, message: Message) -> Any:
         raise EngineError("The backend's answer holds no boxes.", "Update the backend: it must be of this version.")
     free = arrays["state"] != 0
     name = result.name + SUFFIX
-    mesh = boxes_mesh(name, arrays["lower"][free], arrays["upper"][free], arrays["state"][free])
-    back = np.linalg.inv(results.stored_matrix(result, results.MATRIX))
-    places = np.empty(3 * len(mesh.vertices), np.float32)
-    mesh.vertices.foreach_get("co", places)
-    local = meshes.transform(back, places.reshape(-1, 3).astype(np.float64))
-    mesh.vertices.foreach_set("co", np.ascontiguousarray(local, np.float32).ravel())
-    mesh.update()
-    made = bpy.data.objects.new(name, mesh)
-    made.display_type = "WIRE"
-    results.lay_over(result, made)
-    return made
+    return boxes.over(result, boxes.mesh_of(name, result, *(arrays[k][free] for k in ("lower", "upper", "state"))))
 
 
 class SDF_OT_empty_space(OnResult):

@@ -16,7 +16,7 @@ import bpy
 from bpy.props import StringProperty
 
 from ..sdfcore.errors import NoSurfaceError, SdfError, describe, rebuild
-from . import host, importing, meshes, previews, requests, results
+from . import doubts, host, importing, meshes, previews, requests, results
 from .jobs import Job, State
 from .news import unplaced
 
@@ -268,7 +268,9 @@ def _place(job: Job, context: Context) -> Any:
         return job.target["put"](job.result, context)
     if "import" in job.target:
         return importing.place(job.target["import"], job.result, context)
-    return results.place(job.target["place"], job.result, context)
+    made = results.place(job.target["place"], job.result, context)
+    doubts.show(made, job.result)
+    return made
 
 
 def _keep(job: Job, context: Context) -> Any:

@@ -33,6 +33,9 @@ _VERBS = {
     "overlap": "Comparing",
     "skeleton": "Finding the skeleton of",
     "space": "Searching the space round",
+    "closest": "Searching",
+    "body": "Making a",
+    "load_model": "Meshing",
     "export": "Writing",
     "volume": "Filling the voxels of",
     "split_detail": "Meshing the base of",
@@ -276,7 +279,8 @@ def _draw_figures(layout: Layout, result: Any) -> None:
             split.label(text=name)
             split.label(text=text)
     if report.get("certain"):
-        wrapped(box, _first_sentence(report["certain"]), "CHECKMARK", letters(bpy.context))
+        whole = report["certain"].startswith("Nothing")  # else something is not in the mesh
+        wrapped(box, _first_sentence(report["certain"]), "CHECKMARK" if whole else "ERROR", letters(bpy.context))
     for line in report.get("warnings") or ():
         wrapped(box, line, "ERROR", letters(bpy.context))
 

@@ -132,8 +132,16 @@ class SDFSettings(bpy.types.PropertyGroup):
             ("union", "Union", "What is in any of them"),
             ("intersection", "Intersection", "What is in all of them"),
             ("difference", "Difference", "What is in the active one and in none of the others"),
-            ("morph", "Morph", "Half way between two"),
+            ("morph", "Morph", "Between two, as far as Share says"),
         ],
+    )
+    combine_share: FloatProperty(
+        name="Share",
+        description="How far a morph goes from the active result to the other",
+        subtype="FACTOR",
+        default=0.5,
+        min=0.0,
+        max=1.0,
     )
     combine_radius: FloatProperty(
         name="Blend",

@@ -49,7 +49,7 @@ def result_job(
 
 
 def measure_job(result: Any, context: Context) -> Job:
-    """Volume, centroid and area of the fitted shape, kept in its report."""
+    """Volume, centroid, inertia and area of the fitted shape, kept in its report."""
 
     def put(found: Any, message: Message) -> Any:
         found[results.REPORT] = json.dumps({**results.report(found), results.MEASURES: message.body[results.MEASURES]})
@@ -61,7 +61,10 @@ def measure_job(result: Any, context: Context) -> Job:
 class SDF_OT_measure(OnResult):
     bl_idname = "sdf.measure"
     bl_label = "Measure"
-    bl_description = "Volume, centroid and area of the fitted shape as it was fitted, between limits that are certain"
+    bl_description = (
+        "Volume, centroid and moments of inertia (for a density of 1) of the fitted shape as it was fitted, between "
+        "limits that are certain; and its area, by a fine mesh"
+    )
     bl_options = {"REGISTER"}
 
     def job(self, result: Any, context: Context, preview: bool) -> Job:
@@ -191,10 +194,10 @@ def put_picture(result: Any, message: Message) -> Any:
 
 
 def _show(image: Any) -> None:
-    """In the image editors that are open."""
+    """In the image editors that are open; not in UV editors, nor where a picture is pinned."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type == "IMAGE_EDITOR":
+            if area.ui_type == "IMAGE_EDITOR" and not area.spaces.active.use_image_pin:
                 area.spaces.active.image = image
 
 
@@ -246,7 +249,7 @@ def combine_job(objects: list[Any], context: Context) -> Job:
     settings, scene = context.scene.sdf, context.scene
     body = {
         "operation": settings.combine_operation, "radius": settings.combine_radius, "style": settings.combine_style,
-        "share": 0.5, "resolution": settings.resolution or None, "places": places(objects),
+        "share": settings.combine_share, "resolution": settings.resolution or None, "places": places(objects),
         "device": requests.device(settings), "title": f"{settings.combine_operation.title()} of {len(objects)}",
     }  # fmt: skip
     arrays = {f"model_{number}": requests.model_of(o) for number, o in enumerate(objects)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from . import details, overlaps, queries, results, skeletons, stacks
+from . import details, nearest, overlaps, queries, results, skeletons, stacks
 from .panels import SdfPanel, letters, wrapped
 
 Context = bpy.types.Context
@@ -42,6 +42,9 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(settings, "empty_boxes")
         column.operator("sdf.empty_space", icon="MESH_GRID")
+        layout.operator("sdf.nearest", icon="PIVOT_CURSOR")
+        if told := nearest.told_of(results.of(context.active_object), context.scene):
+            layout.label(text=told)
         layout.operator("sdf.picture", icon="RENDER_STILL")
         row = layout.row(align=True)
         row.operator("sdf.export_volume", icon="VOLUME_DATA")
@@ -80,10 +83,10 @@ class SDF_PT_combine(SdfPanel, bpy.types.Panel):
         layout.use_property_decorate = False
         column = layout.column(align=True)
         column.prop(settings, "combine_operation")
-        column.prop(settings, "combine_radius")
-        row = column.row()
-        row.active = settings.combine_radius > 0
-        row.prop(settings, "combine_style")
+        if settings.combine_operation == "morph":
+            column.prop(settings, "combine_share", slider=True)
+        else:
+            _draw_seam(column, settings, "combine_radius", "combine_style")
         count = len(queries.combinable(context))
         row = layout.row(align=True)
         row.operator("sdf.combine", text=f"Combine {count} Results" if count > 1 else "Combine", icon="MOD_BOOLEAN")
@@ -127,6 +130,9 @@ class SDF_PT_stack(SdfPanel, bpy.types.Panel):
         if 0 < stack.active < len(stack.steps):
             _draw_step(layout, stack.steps[stack.active])
         column = layout.column(align=True)
+        column.prop(stack, "offset")
+        column.prop(stack, "wall")
+        column = layout.column(align=True)
         column.prop(stack, "resolution")
         column.prop(stack, "drag_resolution")
         row = layout.row(align=True)
@@ -137,10 +143,17 @@ class SDF_PT_stack(SdfPanel, bpy.types.Panel):
 def _draw_step(layout: Any, step: Any) -> None:
     column = layout.column(align=True)
     column.prop(step, "operation")
-    column.prop(step, "radius")
+    if step.operation == "morph":
+        column.prop(step, "share", slider=True)
+    else:
+        _draw_seam(column, step, "radius", "style")
+
+
+def _draw_seam(column: Any, settings: Any, radius: str, style: str) -> None:
+    column.prop(settings, radius)
     row = column.row()
-    row.active = step.radius > 0
-    row.prop(step, "style")
+    row.active = getattr(settings, radius) > 0
+    row.prop(settings, style)
 
 
 class SDF_PT_detail(SdfPanel, bpy.types.Panel):
@@ -175,6 +188,8 @@ def _draw_measures(layout: Any, measures: dict[str, Any]) -> None:
         (f"Centroid {axis}", limits(low, high))
         for axis, low, high in zip("XYZ", centroid["low"], centroid["high"], strict=True)
     ]
+    inertia = measures["inertia"]
+    rows += [(f"Inertia {a}", limits(inertia["low"][i][i], inertia["high"][i][i])) for i, a in enumerate("XYZ")]
     rows.append(("Area", f"{measures['area']:.4g}"))
     for name, text in rows:
         split = box.split(factor=0.4)

@@ -32,7 +32,8 @@ ERROR_ATTRIBUTE = "sdf_error"
 UNMESHED = "It has no mesh yet: press Re-mesh"
 MODEL, REPORT = "sdf_model", "sdf_report"
 SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
-MEASURES, OVERLAP = "measures", "overlap"  # in the report: what Measure and Overlap found
+MEASURES, OVERLAP, NEAREST = "measures", "overlap", "nearest"  # in the report: what was asked and found
+DETAIL = "detail"  # in the report: how strong the detail is that the fit keeps apart
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
 
 
@@ -310,7 +311,7 @@ def describe(result: Any, target: Target, message: Message) -> None:
     told: Mapping[str, Any] = message.body.get("report") or {}
     before = report(result)  # a new mesh of the same fit: what was said of the fit stays
     if model is not None and len(model):
-        for outdated in (MEASURES, OVERLAP):
+        for outdated in (MEASURES, OVERLAP, NEAREST, DETAIL):
             before.pop(outdated, None)
     body = {**before, "warnings": [], "certain": "", "wall": 0.0, **told}
     faces = message.arrays["faces"]

@@ -22,6 +22,7 @@ OPERATIONS = [
     ("union", "Union", "What is in either", "SELECT_EXTEND", 0),
     ("intersection", "Intersection", "What is in both", "SELECT_INTERSECT", 1),
     ("difference", "Difference", "What is above it in the list, without this", "SELECT_SUBTRACT", 2),
+    ("morph", "Morph", "Between what is above it in the list and this", "MOD_SIMPLEDEFORM", 3),
 ]
 
 
@@ -59,6 +60,15 @@ class SDFStep(bpy.types.PropertyGroup):
         update=_changed,
     )
     style: EnumProperty(name="Seam", description="How the seam is blended", items=choices.STYLES, update=_changed)
+    share: FloatProperty(
+        name="Share",
+        description="How far a morph goes from what is above it to this",
+        subtype="FACTOR",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        update=_changed,
+    )
     use: BoolProperty(name="Use", description="Whether it counts", default=True, update=_changed)
 
 
@@ -67,6 +77,25 @@ class SDFStack(bpy.types.PropertyGroup):
 
     steps: CollectionProperty(type=SDFStep, name="Shapes", description="What the object is combined of, in turn")
     active: IntProperty(name="Active", description="The shape that is shown below the list", default=0, min=0)
+    offset: FloatProperty(
+        name="Offset",
+        description="How far the surface of the whole is moved outwards",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        default=0.0,
+        precision=4,
+        update=_changed,
+    )
+    wall: FloatProperty(
+        name="Wall",
+        description="Thickness of a shell in the place of the solid; 0 for the solid",
+        subtype="DISTANCE",
+        unit="LENGTH",
+        default=0.0,
+        min=0.0,
+        precision=4,
+        update=_changed,
+    )
     resolution: IntProperty(
         name="Resolution",
         description="Cells along the longest side when nothing changes, and when it is rendered",

@@ -40,10 +40,15 @@ class Stacks:
         steps = used(settings)
         operands = [step.operand for step in steps]  # evaluated ones, where the settings are: of the frame of a render
         told = [
-            {"operation": step.operation, "radius": round(step.radius, 6), "style": step.style} for step in steps[1:]
-        ]
+            {
+                "operation": step.operation, "radius": round(step.radius, 6), "style": step.style,
+                "share": round(step.share, 6),
+            }
+            for step in steps[1:]
+        ]  # fmt: skip
         return {
-            "steps": told, "places": np.round(queries.places(operands), 6).tolist(),
+            "steps": told, "offset": round(settings.offset, 6), "wall": round(settings.wall, 6),
+            "places": np.round(queries.places(operands), 6).tolist(),
             "models": [results.version(operand.original) for operand in operands], "model": False,
             "resolution": min(settings.drag_resolution, settings.resolution) if coarse else settings.resolution,
         }  # fmt: skip
@@ -61,10 +66,11 @@ live.FOLLOWERS.append(Stacks())
 # --- the list ----------------------------------------------------------------------------------------------------
 
 
-def add(stack: Any, operand: Any, operation: str, radius: float, style: str) -> None:
-    """``operand`` as the last of the list; what is shown of it changes with its place there."""
+def add(stack: Any, operand: Any, settings: Any) -> None:
+    """``operand`` as the last of the list, in the way the scene's ``settings`` combine; it is drawn as a part then."""
     step = stack.steps.add()
-    step.operation, step.radius, step.style = operation, radius, style
+    step.operation, step.share = settings.combine_operation, settings.combine_share
+    step.radius, step.style = settings.combine_radius, settings.combine_style
     step.operand = operand
 
 
@@ -74,9 +80,8 @@ def create(objects: list[Any], context: Context) -> Any:
     name = objects[0].name + SUFFIX
     made = spaces.put(name, bpy.data.meshes.new(name), np.eye(4), results.collection(context.scene))
     stack = made.sdf_stack
-    operation = "union" if settings.combine_operation == "morph" else settings.combine_operation
     for operand in objects:
-        add(stack, operand, operation, settings.combine_radius, settings.combine_style)
+        add(stack, operand, settings)
     if settings.resolution:
         stack.resolution = settings.resolution
     spaces.select_only(made, context)
@@ -142,9 +147,8 @@ class SDF_OT_stack_add(_OnStack):
 
     def execute(self, context: Context) -> Outcome:
         obj, settings = context.active_object, context.scene.sdf
-        operation = "union" if settings.combine_operation == "morph" else settings.combine_operation
         for operand in _others(context):
-            add(obj.sdf_stack, operand, operation, settings.combine_radius, settings.combine_style)
+            add(obj.sdf_stack, operand, settings)
         obj.sdf_stack.active = len(obj.sdf_stack.steps) - 1
         return follow(self, obj, wait=live.waits())
 
@@ -230,6 +234,8 @@ def apply_job(obj: Any, context: Context) -> Job:
         found = results.by_uid(bpy.data.objects, uid)
         if found is None:
             raise EngineError(f"{name} is no longer in the scene.", "Undo its deletion, or combine again.")
+        if live.follower(found) is None or {**live.wanted(found), "model": True} != body:
+            raise EngineError(f"{name} was changed meanwhile.", "Apply again: what came is of the list as it was.")
         live.show(found, "", message)
         del found.data[live.SHOWN]
         target = results.Target(name, 0, 0, scene, np.eye(4), np.eye(4), None)

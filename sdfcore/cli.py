@@ -73,7 +73,7 @@ def _fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "settings",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="Change a number of the recipe's size: width, depth, batch, rate; may be repeated.",
+    help="Change a number of the recipe's size: width, depth, batch, rate, nodes, warm_up, refresh; may be repeated.",
 )
 @click.option("--save", type=_FILE, metavar="MODEL", help="Keep the fitted model (.safetensors) for 'sdfcore mesh'.")
 @click.option("--report", type=_FILE, metavar="JSON", help="Write what was done and how good it became.")
@@ -131,15 +131,23 @@ def fit_many(folder: Path, output: Path, **options: Any) -> None:
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the fit's.")
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
 @click.option("--certain", is_flag=True, help="Miss no part larger than a cell, and say where that cannot be told.")
+@click.option("--places", type=_FILE, metavar="FILE", help="With --certain: boxes where it cannot be told, if any.")
 @device_option(precise=True)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")
 def mesh(
-    model: Path, output: Path, resolution: int | None, level: float, certain: bool, device: str, quiet: bool
-) -> None:
+    model: Path, output: Path, resolution: int | None, level: float, certain: bool, places: Path | None, device: str,
+    quiet: bool,
+) -> None:  # fmt: skip
     """Take a surface from a saved MODEL, at any resolution and offset, without fitting again."""
     from .command_fit import check_mesh_output, surface_line
+    from .command_space import distinct_files
 
     check_mesh_output(output)
+    if places is not None:
+        if not certain:
+            raise InputError("Without --certain there are no --places.", "Give both.")
+        check_mesh_output(places)
+    distinct_files([output, places], [model])
     from . import extraction, storage, writing
 
     screen = Console(quiet=quiet)
@@ -152,6 +160,11 @@ def mesh(
 
             found = extract_certain(sdf, resolution=cells, level=level, on_progress=screen.fraction)
             result, told = found.mesh, found.line
+            lower, upper, _ = found.places()
+            if places is not None and len(lower):
+                from .queries.boxes import boxes_mesh
+
+                writing.write(places, boxes_mesh(lower, upper))
         else:
             result = extraction.extract_sdf(sdf, resolution=cells, level=level, on_progress=screen.fraction)
     writing.write(output, result)

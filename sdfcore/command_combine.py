@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from . import console
+from .command_fit import check_mesh_output, check_output, surface_line
+from .command_space import distinct_files
 from .console import Console
 from .errors import InputError
 
@@ -37,9 +39,10 @@ class CombineCommand:
     quiet: bool
 
     def run(self) -> None:
-        from .command_fit import check_mesh_output, surface_line
-
         check_mesh_output(self.output)
+        if self.save is not None:
+            check_output(self.save, ".safetensors")
+        distinct_files([self.output, self.save], [Path(text) for text in self.parts if not _BODY.fullmatch(text)])
         screen = Console(quiet=self.quiet)
         sdf = self._combined([self._part(text) for text in self.parts])
         from . import storage, writing

@@ -11,12 +11,14 @@ import click
 import numpy as np
 
 from . import console, files
+from .command_fit import check_output
+from .command_space import distinct_files
 from .console import Console
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .geometry import Box
-    from .queries.render import Camera
+    from .queries.render import Camera, Picture
 
 Place = tuple[float, float, float]
 _MOST = 8192  # pixels a side
@@ -36,14 +38,19 @@ class RenderCommand:
     size: str
     level: float
     depth: Path | None
+    normals: Path | None
     certain: bool
     device: str
     quiet: bool
 
     def run(self) -> None:
         width, height = self._pixels()
-        if self.output.suffix.lower() != ".png":
-            raise InputError(f"{self.output} is no .png.", "Give the picture that suffix.")
+        check_output(self.output, ".png")
+        if self.depth is not None:
+            check_output(self.depth, ".png" if self.depth.suffix.lower() == ".png" else ".npz")
+        if self.normals is not None:
+            check_output(self.normals, ".png")
+        distinct_files([self.output, self.depth, self.normals], [self.model])
         from . import storage
         from .extraction import default_box
         from .queries.render import render
@@ -56,10 +63,11 @@ class RenderCommand:
                 sdf, camera, width, height, level=self.level, light=light, certain=self.certain,
                 on_progress=screen.fraction,
             )  # fmt: skip
-        self._write(picture.colour)
+        _write(self.output, picture.colour)
         if self.depth is not None:
-            with files.replacing(self.depth) as part:
-                np.savez_compressed(part, depth=picture.depth, normals=picture.normals)
+            _write_depth(self.depth, picture)
+        if self.normals is not None:
+            _write(self.normals, _over(picture, 0.5 + 0.5 * picture.normals))
         share = float(np.isfinite(picture.depth).mean())
         click.echo(
             f"{self.output}: {width} x {height} pixels, {share:.0%} of them on the shape, "
@@ -84,8 +92,25 @@ class RenderCommand:
         target = box.centre if self.target is None else np.array(self.target)
         return Camera(np.array(self.camera), target, np.eye(3)["xyz".index(self.up)], self.angle)
 
-    def _write(self, colour: np.ndarray) -> None:
-        from matplotlib.image import imsave
 
-        with files.replacing(self.output) as part:
-            imsave(part, colour, format="png")
+def _write_depth(path: Path, picture: Picture) -> None:
+    if path.suffix.lower() == ".npz":
+        with files.replacing(path) as part, part.open("wb") as opened:  # numpy adds a suffix to names
+            np.savez_compressed(opened, depth=picture.depth, normals=picture.normals)
+        return
+    seen = picture.depth[np.isfinite(picture.depth)]
+    near, far = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+    shade = 1 - 0.9 * (np.where(np.isfinite(picture.depth), picture.depth, far) - near) / max(far - near, 1e-12)
+    _write(path, _over(picture, np.repeat(shade[..., None], 3, axis=-1)))
+
+
+def _over(picture: Picture, colour: np.ndarray) -> np.ndarray:
+    """(H, W, 4) with the opacity of the picture."""
+    return np.concatenate([colour.clip(0, 1), picture.colour[..., 3:]], axis=-1)
+
+
+def _write(path: Path, colour: np.ndarray) -> None:
+    from matplotlib.image import imsave
+
+    with files.replacing(path) as part:
+        imsave(part, colour, format="png")

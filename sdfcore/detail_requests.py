@@ -33,7 +33,7 @@ def detail_strength(request: Message, control: Control) -> Answer:
     from . import detail
 
     sdf = model_of(request)
-    return _fitted(detail.with_strength(sdf, _strength(request)), _cells(request, sdf), control)
+    return fitted(detail.with_strength(sdf, _strength(request)), _cells(request, sdf), control)
 
 
 def transfer_detail(request: Message, control: Control) -> Answer:
@@ -49,7 +49,7 @@ def transfer_detail(request: Message, control: Control) -> Answer:
     similarity(onto)  # refuses what cannot be undone, and the rest
     placement = np.linalg.inv(onto) @ from_
     made = detail.transferred(source, target, strength=_strength(request), placement=placement)
-    return _fitted(made, _cells(request, target), control)
+    return fitted(made, _cells(request, target), control)
 
 
 def _strength(request: Message) -> float:
@@ -60,7 +60,8 @@ def _cells(request: Message, sdf: NeuralSDF) -> int:
     return int(request.body.get("resolution") or sdf.info.get("resolution") or 256)
 
 
-def _fitted(sdf: NeuralSDF, resolution: int, control: Control) -> Answer:
+def fitted(sdf: NeuralSDF, resolution: int, control: Control) -> Answer:
+    """A shape as a fit answers it: its mesh at ``resolution``, and its model."""
     from . import storage
     from .extraction import extract_sdf
 

@@ -9,6 +9,7 @@
 ``export``       the content of a file for another program
 ``volume``       a narrow band of voxels round the surface
 ``space``        boxes that certainly hold no surface
+``closest``      the surface's point that is nearest to one
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def combine(request: Message, control: Control) -> Answer:
     """Several models, ``model_0`` …, as one: its mesh and its model.
 
     The body holds ``operation``, ``radius``, ``style`` and ``share`` for all of them, or ``steps``, a list of such for
-    each but the first; and ``places``, a 4 x 4 matrix for each. With ``model`` false, the mesh alone is
-    answered.
+    each but the first; ``places``, a 4 x 4 matrix for each; and ``offset`` and ``wall`` of the whole. With ``model``
+    false, the mesh alone is answered.
     """
     from . import combining, storage
     from .extraction import extract_sdf
@@ -99,6 +100,9 @@ def combine(request: Message, control: Control) -> Answer:
         sdf = combining.combine(parts, **_operation(body))
     else:
         sdf = combining.in_turn(parts, [_operation(step) for step in body["steps"]])
+    grown, wall = float(body.get("offset") or 0.0), float(body.get("wall") or 0.0)
+    if grown or wall:
+        sdf = combining.offset(sdf, grown, wall=wall)
     resolution = int(body.get("resolution") or sdf.info.get("resolution") or 256)
     sdf.info["resolution"] = resolution
     mesh = extract_sdf(sdf, resolution=resolution, on_progress=shown(control, "meshing"))
@@ -192,6 +196,28 @@ def space(request: Message, control: Control) -> Answer:
     return {}, {"lower": found.lower, "upper": found.upper, "state": found.state}
 
 
+def closest(request: Message, control: Control) -> Answer:
+    """The surface's point nearest to the body's ``point``, how sure that is, and whether the latter is inside."""
+    import torch
+
+    from .extraction import default_box
+    from .queries.bounds import bound_of
+    from .queries.closest import closest as nearest
+
+    control.check()
+    sdf, point = model_of(request), request.body.get("point")
+    if not isinstance(point, list) or len(point) != 3:
+        raise InputError(f"{point} is no place.", "Give three numbers.")
+    asked = torch.tensor([point], dtype=torch.float64, device=sdf.device)
+    found = nearest(bound_of(sdf), sdf, asked, sdf.frame.box_to_world(default_box(sdf)))
+    with torch.no_grad():
+        inside = bool(sdf(asked) < 0)
+    return {
+        "point": found.points[0].tolist(), "distance": float(found.distance), "least": float(found.least),
+        "inside": inside,
+    }, {}  # fmt: skip
+
+
 def parts_of(request: Message) -> list[NeuralSDF]:
     """``model_0`` …, each where the body's ``places`` put it."""
     from .combining import moved_by
@@ -227,4 +253,5 @@ def shown(control: Control, stage: str) -> Any:
 HANDLERS = {
     "measure": measure, "even_points": even_points, "render": render, "combine": combine, "overlap": overlap,
     "skeleton": skeleton, "export": export, "volume": volume, "space": space,
+    "closest": closest,
 }  # fmt: skip

@@ -86,6 +86,7 @@ def extract(request: Message, control: Control) -> Answer:
         )  # fmt: skip
 
     wall, certain, shown, at = float(body.get("wall") or 0.0), "", sdf, level
+    places: dict[str, Array] = {}
     if wall:
         from .combining import offset
 
@@ -95,11 +96,13 @@ def extract(request: Message, control: Control) -> Answer:
 
         found_certain = extract_certain(shown, resolution=resolution, level=at, on_progress=show)
         mesh, certain = found_certain.mesh, found_certain.line
+        places = dict(zip(("doubt_lower", "doubt_upper", "doubt_state"), found_certain.places(), strict=True))
     else:
         mesh = extraction.extract_sdf(shown, resolution=resolution, level=at, on_progress=show)
     clock.enter("measuring")
     source = source_of(request.arrays) if {"points", "vertices"} & request.arrays.keys() else None
     found = Measured.of(mesh, source, level or wall, control)
+    found.extras |= places
     return found.answer(
         {
             **{name: sdf.info.get(name) for name in ("recipe", "reason", "preset", "steps", "seed")},

@@ -236,6 +236,7 @@ def main() -> NoReturn:
     from . import (
         detail_requests,
         fit_request,
+        model_requests,
         path_requests,
         peer_request,
         query_requests,
@@ -252,6 +253,7 @@ def main() -> NoReturn:
         **path_requests.HANDLERS,
         **query_requests.HANDLERS,
         **detail_requests.HANDLERS,
+        **model_requests.HANDLERS,
     }
     run(handlers, requests.capabilities, warm=fit_request.warm_up)
 

@@ -102,7 +102,9 @@ def asked(request: Message) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The answer to a question about a model: a unit ball at (1, 2, 3), in the world of the fit."""
     if request.kind == "measure":
         ends = {"low": [0.99, 1.99, 2.99], "high": [1.01, 2.01, 3.01]}
+        turns = {"low": (1.67 * np.eye(3)).tolist(), "high": (1.69 * np.eye(3)).tolist()}
         found = {"volume": {"low": 4.18, "high": 4.2}, "centroid": ends, "area": 12.56, "least_area": 12.5}
+        found["inertia"] = turns
         return {"measures": found}, {}
     if request.kind == "render":
         picture = np.zeros((request.body["height"], request.body["width"], 4), np.float32)
@@ -122,6 +124,12 @@ def asked(request: Message) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return {}, {"points": normals + np.array([1.0, 2.0, 3.0]), "normals": normals.astype(np.float32)}
 
 
+def doubts() -> dict[str, np.ndarray]:
+    """A box in doubt, and beside it one where something is missing."""
+    lower = np.array([[0.0, 1, 2], [1, 1, 2]])
+    return {"doubt_lower": lower, "doubt_upper": lower + 1, "doubt_state": np.array([1, 2], np.int32)}
+
+
 class FakeWorker:
     """Answers for :class:`FakeTransport`.
 
@@ -139,6 +147,7 @@ class FakeWorker:
         self._held: Message | None = None
         self.slow = False
         self.undecoded: list[Message] = []
+        self.in_doubt = False  # certain meshes are
         self.undecodable: dict[str, Any] | None = None  # why a learned space has no mesh where it was asked for
 
     def connect(self) -> FakeTransport:
@@ -155,7 +164,16 @@ class FakeWorker:
             named = {"points": self.scan.points, "normals": self.scan.normals, "colours": self.scan.colours}
             return [Message("done", request.job, {}, {k: v for k, v in named.items() if v is not None})]
         if request.kind == "extract":
-            return [Message("done", request.job, {"report": {"metrics": None}}, answer_arrays(request))]
+            places = doubts() if request.body.get("certain") and self.in_doubt else {}
+            told = {"metrics": None, "certain": "Missing: something." if places else ""}
+            return [Message("done", request.job, {"report": told}, {**answer_arrays(request), **places})]
+        if request.kind in ("body", "load_model"):
+            arrays = box_arrays(np.array([[-1, -1, -1], [1, 1, 1]], np.float32))
+            model = {"model": np.frombuffer(MODEL, np.uint8)}
+            return [Message("done", request.job, {"report": {"recipe": "body"}}, {**arrays, **model})]
+        if request.kind == "closest":
+            x, y, z = request.body["point"]
+            return [Message("done", request.job, {"point": [x, y, z + 0.5], "distance": 0.5, "inside": True}, {})]
         if request.kind == "overlap":
             return [Message("done", request.job, {"overlap": True, "place": [3.0, 1.0, 1.5]}, {})]
         if request.kind in ("measure", "even_points", "render", "skeleton", "space"):

@@ -12,7 +12,21 @@ from torch import nn
 from sdfcore.exports.shader import to_glsl, to_osl
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
-from sdfcore.networks import MLP, Boxed, FourierMLP, Lipschitz, Mended, Offset, Placed, Siren, SphereSiren, Turned
+from sdfcore.networks import (
+    MLP,
+    Body,
+    Boxed,
+    Combined,
+    DeepSDF,
+    FourierMLP,
+    Lipschitz,
+    Mended,
+    Offset,
+    Placed,
+    Siren,
+    SphereSiren,
+    Turned,
+)
 
 SIDE = 16  # places as the pixels of a square picture
 
@@ -37,6 +51,13 @@ def networks() -> dict[str, nn.Module]:
         "turned": Turned(MLP(12, 2, skip=0), turn),
         "mended": bumped.with_bump(torch.tensor([-0.3, 0.2, 0.1]), 0.5, -0.1),
         "offset": shell,
+        "deepsdf": DeepSDF([12, 12, 12], again=[1, 3], squashes=2),
+        "elu": DeepSDF([12, 12], squashes=0, elu=True),
+        "union": Combined([Body("sphere", [0.5]), Body("box", [0.6, 0.3, 0.4])], "union"),
+        "smooth": Combined([Body("torus", [0.5, 0.2]), MLP(12, 2, skip=0), Body("plane")], "difference", 0.2),
+        "round": Combined([Body("cylinder", [0.4, 0.5]), Body("capsule", [0.3, 0.4])], "intersection", 0.3, "round"),
+        "chamfer": Combined([Body("cylinder", [0.4, 0.3]), Body("sphere", [0.4])], "union", 0.3, "chamfer"),
+        "morph": Combined([Body("box", [0.3, 0.3, 0.3]), Siren(8, 2, omega=3.0)], "morph", share=0.3),
         "placed": Placed(
             Boxed(shell, -torch.full((3,), 0.4), torch.full((3,), 0.5)), 0.7, turn, torch.tensor([0.1, 0.2, -0.1])
         ),

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 import trimesh
+from matplotlib.image import imread
 from torch import nn
 
-from scripts.benchmarks import inputs, meshes, methods, methods_section, official, pace, queries
+from scripts.benchmarks import inputs, meshes, methods, methods_section, official, pace, queries, variants
 from scripts.benchmarks.protocol import SrbMeasures
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame, Mesh, PointCloud
@@ -56,7 +58,7 @@ def row(chamfer: float, **more: Any) -> dict[str, Any]:
 def body(ours: float) -> dict[str, Any]:
     rows = {"distance": row(ours), "digs, no normals": row(0.01), "poisson 8": row(0.2), "poisson 9": row(0.25)}
     machine = {"cpu": "c", "cores": 2, "system": "s", "date": "d", "versions": {"Python": "3"}}
-    settings = {"training": 60, "preset": "balanced", "samples": 10, "resolution": 256}
+    settings = {"training": 60, "preset": "balanced", "samples": 10, "resolution": 256, "seed": 0}
     return {"settings": settings, "machine": machine, "rows": {"a": rows}}
 
 
@@ -69,6 +71,50 @@ def test_our_best_with_normals_is_held_against_the_better_poisson() -> None:
     broken["rows"]["a"]["sal"] = {"error": "it died"}
     assert "sal on a" in methods_section.bars(broken)[0].found
     assert "it died" in methods_section.section(broken)
+
+
+def test_the_chart_shows_every_method_that_gave_a_mesh(tmp_path: Path) -> None:
+    found = body(0.2)
+    found["rows"]["b"] = {"sal, no normals": row(0.3), "igr": {"error": "it died"}}
+    methods_section.draw(found, tmp_path / "chart.png")
+    empty = body(0.2) | {"rows": {"a": {}}}
+    methods_section.draw(empty, tmp_path / "empty.png")
+    drawn, blank = (imread(tmp_path / name)[..., :3] for name in ("chart.png", "empty.png"))
+    blue = lambda picture: int(((picture[..., 2] > 0.7) & (picture[..., 0] < 0.2)).sum())
+    assert blue(drawn) > 50
+    assert blue(blank) == 0
+
+
+def test_rows_of_other_settings_are_not_gone_on_with(tmp_path: Path) -> None:
+    record, settings = tmp_path / "rows.json", methods.Settings(training=30.0)
+    kept = methods.begun(record, settings, resume=True) | {"rows": {"a": {"sal": row(0.1)}}}
+    record.write_text(json.dumps(kept))
+    assert methods.begun(record, settings, resume=True)["rows"] == kept["rows"]
+    assert methods.begun(record, settings, resume=False)["rows"] == {}
+    with pytest.raises(click.ClickException, match="other settings"):
+        methods.begun(record, methods.Settings(), resume=True)
+
+
+def test_the_published_length_is_that_of_fine() -> None:
+    settings = methods.Settings(training=None, preset="fine")
+    (igr,) = methods.chosen("igr")
+    words = methods._command(igr, Path("a"), Path("b"), settings)
+    assert words[words.index("--steps") + 1] == str(RECIPES["igr"].sizes["fine"].steps)
+    assert "--training" not in words
+
+
+def test_a_sparse_cloud_is_few_of_the_points_and_a_noisy_one_is_moved() -> None:
+    cloud = sample_surface(ball(), 30_000)
+    sparse, noisy = variants.spoilt(cloud, 2.0).values()
+    assert len(sparse) == variants.FEW
+    assert {tuple(p) for p in sparse.points} <= {tuple(p) for p in cloud.points}
+    assert np.abs(np.linalg.norm(noisy.points, axis=1) - 1).mean() == pytest.approx(0.01 * 0.8, rel=0.1)
+    rows = {"spot": {"igr": row(0.1), "rimls": {"error": "no"}}}
+    found = body(0.2) | {"rows": rows}
+    assert [bar.passed for bar in variants.bars(found)] == [True]
+    assert "0.10000" in variants.section(found, 1.0)
+    rows["spot"]["sal"] = {"error": "it died"}
+    assert [bar.found for bar in variants.bars(found)] == ["sal on spot"]
 
 
 def test_sides_are_the_share_of_the_box_that_agrees() -> None:
@@ -182,7 +228,13 @@ def test_queries_are_judged_part_by_part() -> None:
     rays = {"aside": 0.1, "agree": 0.9995, "depth": 0.1, "depth99": 5e-4, "each": 40.0, "seconds": 2.0}
     naive = {"naive_wrong": 0.2, "naive_each": 9.0}
     body = {"machine": MACHINE, "rows": {"niq_fox": {"certain": certain, "rays": {**rays, **naive}}}}
-    assert [bar.passed for bar in queries.bars(body)] == [True] * 4
+    assert [bar.passed for bar in queries.bars(body)] == [True] * 5
     body["rows"]["niq_fox"]["certain"] = {**certain, "same": False, "share": 0.2}
-    assert [bar.passed for bar in queries.bars(body)] == [False, False, True, True]
+    body["rows"]["niq_fox"]["rays"] = {**rays, **naive, "naive_wrong": 0.0}
+    assert [bar.passed for bar in queries.bars(body)] == [False, False, True, True, False]
+    body["rows"] = {
+        "sphere": {"exact": {"low": 4.0, "high": 4.1, "exact": 4.19, "holds": False, "bounds": 9, "seconds": 1.0}}
+    }
+    assert [bar.passed for bar in queries.bars(body)] == [False]
+    body["rows"] = {"niq_fox": {"certain": {**certain, "same": False, "share": 0.2}}}
     assert "20.00%" in queries.section(body)

@@ -1,12 +1,14 @@
 """The suite ``queries``: what is said to be certain, against dense lattices, Embree and exact volumes.
 
-Five parts. *certain*: extraction by bounds beside dense evaluation. *rays*: against the same mesh in Embree. *bulk*:
+Six parts. *bounds*: that no value is outside, and how much tighter affine arithmetic is than intervals. *certain*:
+extraction by bounds beside dense evaluation. *rays*: against the same mesh in Embree. *bulk*:
 limits against the volume of a fine mesh. *points*: how even, how near. *combine*: against a boolean of the meshes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,8 @@ from sdfcore.fitting import Fit
 from sdfcore.geometry import Array, Box, Mesh
 from sdfcore.levelset import Search
 from sdfcore.published import load_layers
-from sdfcore.queries.bounds import bound_of
+from sdfcore.queries.affine import Arithmetic
+from sdfcore.queries.bounds import bound_of, over_boxes
 from sdfcore.queries.bulk import bulk
 from sdfcore.queries.certain import extract_certain
 from sdfcore.queries.iso_points import iso_points
@@ -39,8 +42,10 @@ Body = dict[str, Any]
 
 FITS = ("spot", "nefertiti_35k", "boot_genus12")
 PUBLISHED = ("niq_birdcage_occ", "niq_bunny", "niq_fox", "niq_hammer")
-PARTS = ("certain", "rays", "bulk", "points", "combine")
-RESOLUTION, RAYS, POINTS = 256, 100_000, 10_000
+PARTS = ("bounds", "certain", "rays", "bulk", "points", "combine")
+OF_ALL = ("bounds", "certain", "rays")  # of published networks, too; the others are of solids
+RESOLUTION, RAYS, POINTS, BOXES = 256, 100_000, 10_000, 1000
+EXACT = {"sphere": ([1.0], 4 / 3 * math.pi), "torus": ([1.0, 0.4], 2 * math.pi**2 * 0.4**2)}
 FINE = 512  # of the meshes that count as the truth
 
 
@@ -67,6 +72,23 @@ def certain(sdf: NeuralSDF) -> Body:
         "bounds": found.bounds, "doubtful": len(found.doubtful), "islands": len(found.islands), "seconds": seconds,
         "components": ours.components, "euler": ours.euler,
     }  # fmt: skip
+
+
+def bounds(sdf: NeuralSDF) -> Body:
+    """A million values in a thousand boxes of all sizes, against their bounds; widths beside those of intervals."""
+    draw, box = np.random.default_rng(0), sdf.frame.box_to_world(default_box(sdf))
+    half = 10 ** draw.uniform(-4, 0, (BOXES, 3)) * box.size / 4
+    centre = draw.uniform(box.lower, box.upper, (BOXES, 3))
+    lower, upper = (torch.from_numpy(v) for v in (centre - half, centre + half))
+    low, high = over_boxes(bound_of(sdf), lower, upper)
+    plain = over_boxes(bound_of(sdf, Arithmetic("interval")), lower, upper)
+    outside = 0
+    for i in range(BOXES):
+        at = torch.from_numpy(draw.uniform(0, 1, (BOXES, 3))) * (upper[i] - lower[i]) + lower[i]
+        with torch.no_grad():
+            values = sdf(torch.minimum(torch.maximum(at, lower[i]), upper[i]))
+        outside += int(((values < low[i]) | (values > high[i])).sum())
+    return {"outside": outside, "tighter": float(((plain[1] - plain[0]) / (high - low)).median())}
 
 
 def rays(sdf: NeuralSDF) -> Body:
@@ -139,6 +161,18 @@ def volumes(sdf: NeuralSDF) -> Body:
     }  # fmt: skip
 
 
+def exact(name: str) -> Body:
+    """Limits of the volume of a body, and that volume."""
+    sizes, volume = EXACT[name]
+    sdf, begun = combining.body(name, sizes), time.perf_counter()
+    found = bulk(bound_of(sdf), sdf.frame.box_to_world(default_box(sdf)), tolerance=2e-2)
+    low, high = float(found.volume.low), float(found.volume.high)
+    return {
+        "low": low, "high": high, "exact": volume, "holds": low <= volume <= high, "bounds": found.bounds,
+        "seconds": time.perf_counter() - begun,
+    }  # fmt: skip
+
+
 def points(sdf: NeuralSDF) -> Body:
     """Evenness and nearness of iso-points, in units of half the longest side."""
     half = float(sdf.frame.box_to_world(default_box(sdf)).size.max()) / 2
@@ -175,7 +209,7 @@ def combined(sdf: NeuralSDF) -> Body:
 
 
 WORK: dict[str, Callable[[NeuralSDF], Body]] = {
-    "certain": certain, "rays": rays, "bulk": volumes, "points": points, "combine": combined
+    "bounds": bounds, "certain": certain, "rays": rays, "bulk": volumes, "points": points, "combine": combined
 }  # fmt: skip
 
 
@@ -195,8 +229,10 @@ def queries(data: Path, parts: str, record: Path | None, output: Path, resume: b
     chosen = [part for part in parts.split(",") if part]
     if unknown := set(chosen) - set(PARTS):
         raise click.BadParameter(f"no part {unknown.pop()}; there are {', '.join(PARTS)}")
+    for name in EXACT if "bulk" in chosen else ():
+        body["rows"].setdefault(name, {})["exact"] = {**exact(name), "commit": commit()}
     for name in (*FITS, *PUBLISHED):
-        due = [p for p in chosen if p not in body["rows"].get(name, {}) and (name in FITS or p in ("certain", "rays"))]
+        due = [p for p in chosen if p not in body["rows"].get(name, {}) and (name in FITS or p in OF_ALL)]
         if not due:
             continue
         sdf = fitted(data, name) if name in FITS else load_layers(data / "weights" / f"{name}.npz")
@@ -214,6 +250,9 @@ def _of(body: Body, part: str) -> dict[str, Body]:
 def bars(body: Body) -> list[Bar]:
     """Those of the parts that were run."""
     found = []
+    if rows := _of(body, "bounds"):
+        outside = sum(row["outside"] for row in rows.values())
+        found.append(Bar("bounds: values outside, of a million for each", f"{outside}", outside == 0))
     if rows := {name: row for name, row in _of(body, "certain").items() if name in PUBLISHED}:
         same = sum(row["same"] for row in rows.values())
         share = max(row["share"] for row in rows.values())
@@ -225,6 +264,20 @@ def bars(body: Body) -> list[Bar]:
         agree, depth = min(r["agree"] for r in rows.values()), max(r["depth99"] for r in rows.values())
         found.append(Bar("rays: hit or miss as Embree ≥ 99.9 %, least", f"{agree:.3%}", agree >= 0.999))
         found.append(Bar("rays: depth error ≤ 1e-3, 999 of 1000", f"{depth:.1e}", depth <= 1e-3))
+        naive = max((row["naive_wrong"] for name, row in rows.items() if name in PUBLISHED), default=None)
+        if naive is not None:
+            found.append(
+                Bar(
+                    "rays: naive tracing of a field that is no distance is wrong for > 1 %",
+                    f"{naive:.1%}",
+                    naive > 0.01,
+                )
+            )
+    if rows := _of(body, "exact"):
+        holds = sum(row["holds"] for row in rows.values())
+        found.append(
+            Bar("limits hold the volumes of a ball and a torus", f"{holds} of {len(rows)}", holds == len(rows))
+        )
     if rows := _of(body, "bulk"):
         holds = sum(row["holds"] for row in rows.values())
         found.append(Bar("limits hold the fine mesh's volume", f"{holds} of {len(rows)}", holds == len(rows)))
@@ -242,6 +295,7 @@ def bars(body: Body) -> list[Bar]:
 
 
 _TITLES: dict[str, dict[str, str]] = {
+    "bounds": {"outside": "values outside", "tighter": "tighter than intervals, median"},
     "certain": {
         "same": "as dense", "share": "evaluations", "doubtful": "in doubt", "islands": "islands",
         "components": "parts", "euler": "Euler", "seconds": "s",
@@ -251,6 +305,7 @@ _TITLES: dict[str, dict[str, str]] = {
         "each": "evaluations a ray", "seconds": "s", "naive_wrong": "naive tracing wrong",
         "naive_each": "its evaluations",
     },
+    "exact": {"low": "at least", "exact": "exact", "high": "at most", "bounds": "boxes", "seconds": "s"},
     "bulk": {"low": "at least", "mesh": "fine mesh", "high": "at most", "bounds": "boxes", "seconds": "s"},
     "points": {"spread": "variation", "off": "off, most", "seconds": "s"},
     "combine": {"ours": "volume", "theirs": "manifold3d", "error": "apart", "seconds": "s"},

@@ -22,4 +22,7 @@ def differs(sdf: NeuralSDF, found: Array, expected: Array, what: str) -> None:
     """Raises an ExportError if values of an export, world units, are not those of the network."""
     worst = float(np.abs(found - expected).max()) / sdf.frame.scale
     if found.shape != expected.shape or not worst <= TOLERANCE:
-        raise ExportError(f"The {what} gives other values than the network: by {worst:.2g} of half its box.")
+        raise ExportError(
+            f"The {what} gives other values than the network: by {worst:.2g} of half its box.",
+            "Write a volume (.vdb) or a mesh instead; a shape far from the origin exports better from near it.",
+        )

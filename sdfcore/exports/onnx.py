@@ -53,7 +53,9 @@ def to_onnx(sdf: NeuralSDF) -> bytes:
     points = torch.from_numpy(trial_points(sdf)).float()
     whole = _World(sdf).to("cpu").eval().requires_grad_(False)
     with torch.no_grad():
-        expected = whole(points).numpy()  # and caches what the network makes on its first evaluation
+        whole(points)  # and caches what the network makes on its first evaluation
+        unit = torch.from_numpy(sdf.frame.to_unit(trial_points(sdf))).float()
+        expected = (whole.network(unit) * sdf.frame.scale).numpy()
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -61,7 +63,9 @@ def to_onnx(sdf: NeuralSDF) -> bytes:
                 output_names=["distance"], dynamic_shapes=({0: torch.export.Dim("count")},), verbose=False,
             )  # fmt: skip
         except Exception as error:  # the exporter's own kinds are not public
-            raise ExportError(f"torch cannot write this network as ONNX: {type(error).__name__}.") from error
+            raise ExportError(
+                f"torch cannot write this network as ONNX: {type(error).__name__}.", "Write a volume (.vdb) instead."
+            ) from error
     assert program is not None
     model = program.model_proto
     _describe(model, sdf)

@@ -15,6 +15,7 @@ from ..networks.lipschitz import Contraction, Lipschitz
 from . import rules
 from .affine import Arithmetic, Form, unit_of
 
+_AT_ONCE = 1 << 18  # boxes whose spans are held at once
 _CHUNK = 4096  # regions at once: their forms stay within a processor's caches
 _ROUNDED = 1e-5  # of a slope that is 1 by construction: what float32 makes of the construction
 
@@ -37,7 +38,10 @@ class Slabs(Bound, Protocol):
 
 def over_boxes(bound: Bound, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Least (B,) and most (B,) in the boxes from ``lower`` (B, 3) to ``upper`` (B, 3)."""
-    return bound((lower + upper) / 2, torch.diag_embed((upper - lower) / 2))
+    parts = zip(lower.split(_AT_ONCE), upper.split(_AT_ONCE), strict=True)
+    ends = [bound((low + high) / 2, torch.diag_embed((high - low) / 2)) for low, high in parts]
+    least, most = (torch.cat(side) for side in zip(*ends, strict=True))
+    return least, most
 
 
 @dataclass(frozen=True)

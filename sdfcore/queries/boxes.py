@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Array
+from ..geometry import Array, Mesh
 
 _PARALLEL = 1e-30  # to a side, if no more along its normal
 CORNERS = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])  # (8, 3), of [-1, 1]³
@@ -32,3 +33,19 @@ def through(origins: Tensor, directions: Tensor, lower: Tensor, upper: Tensor) -
 def numbers(values: Tensor) -> Array:
     """float64, on the processor."""
     return values.double().cpu().numpy()
+
+
+_TRIANGLES = np.array(
+    [
+        [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
+        [1, 5, 7], [1, 7, 3],
+    ]
+)  # fmt: skip
+
+
+def boxes_mesh(lower: Array, upper: Array) -> Mesh:
+    """Boxes (B, 3) to (B, 3), each closed and apart from the others, as one mesh of triangles."""
+    corners = (CORNERS.numpy() + 1) / 2
+    vertices = lower[:, None] + (upper - lower)[:, None] * corners
+    faces = _TRIANGLES[None] + 8 * np.arange(len(lower))[:, None, None]
+    return Mesh(vertices.reshape(-1, 3).astype(np.float32), faces.reshape(-1, 3).astype(np.int32))

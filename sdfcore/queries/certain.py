@@ -23,6 +23,7 @@ from .bounds import Bound, bound_of, over_boxes
 _COARSEST = 64  # cells along the side of the first cubes, at most
 _FIRST = 4  # of them along the longest side, at least
 _MOST_IN_DOUBT = 200_000  # boxes that are halved at once
+IN_DOUBT, MISSING = 1, 2  # states of places
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Certain:
         mesh: the level set, world units.
         doubtful: (D, 2, 3) lower and upper corners, world units, of what is left of cells whose corners are on one side
             while the bound does not rule the level out. None means that nothing is missed.
-        islands: (I, 3) points on the other side, inside of such cells: parts that the mesh does not show.
+        islands: (I, 3) points on the other side, inside of such cells: parts, or pieces of sheets, thinner than a cell,
+            which the mesh does not show.
+        cell: side of a cell, world units.
         evaluations: how often the field was evaluated. bounds: how many boxes were bounded.
         nodes: what a dense lattice would have evaluated.
     """
@@ -41,21 +44,30 @@ class Certain:
     mesh: Mesh
     doubtful: Array
     islands: Array
+    cell: float
     evaluations: int
     bounds: int
     nodes: int
+
+    def places(self) -> tuple[Array, Array, Array]:
+        """Where to look: lower and upper corners (P, 3) of boxes, world units, and the state (P,) int32 of each,
+        :data:`IN_DOUBT` or :data:`MISSING` for a cell's size round each of ``islands``."""
+        lower = np.concatenate([self.doubtful[:, 0], self.islands - self.cell / 2])
+        upper = np.concatenate([self.doubtful[:, 1], self.islands + self.cell / 2])
+        state = np.repeat(np.array([IN_DOUBT, MISSING], np.int32), [len(self.doubtful), len(self.islands)])
+        return lower, upper, state
 
     @property
     def line(self) -> str:
         """What is certain, in one line for people."""
         share = f"{self.evaluations + self.bounds} evaluations of field and bounds, {self.nodes} on a dense lattice"
-        if len(self.islands):
-            return f"Parts smaller than a cell, not in the mesh: {len(self.islands)}. {share}."
+        doubt = ""
         if len(self.doubtful):
             size = float((self.doubtful[:, 1] - self.doubtful[:, 0]).max())
-            doubt = f"{len(self.doubtful)} places of {size:.2g} are in doubt"
-            return f"Nothing larger than a cell is missed; {doubt}. {share}."
-        return f"Nothing is missed. {share}."
+            doubt = f"; {len(self.doubtful)} places of {size:.2g} are in doubt"
+        if len(self.islands):
+            return f"Missing, as thinner than a cell: something in {len(self.islands)} places{doubt}. {share}."
+        return f"Nothing {'larger than a cell ' if doubt else ''}is missed{doubt}. {share}."
 
 
 class BoundedSearch:
@@ -181,7 +193,9 @@ def extract_certain(
         sdf.network, where, resolution, level=level / frame.scale, refine=refine, search=search, device=sdf.device,
         on_progress=on_progress,
     )  # fmt: skip
-    nodes = int(np.prod(np.array(Grid.over(where, resolution, cap=True).nodes) - 2))
+    grid = Grid.over(where, resolution, cap=True)
+    nodes, cell = int(np.prod(np.array(grid.nodes) - 2)), float(where.size.max()) / resolution * frame.scale
     to_world = lambda points: frame.to_world(points.reshape(-1, 3)).reshape(points.shape)
     world = replace(mesh, vertices=frame.to_world(mesh.vertices))
-    return Certain(world, to_world(search.doubtful), to_world(search.islands), search.evaluations, search.bounds, nodes)
+    places = to_world(search.doubtful), to_world(search.islands)
+    return Certain(world, *places, cell, search.evaluations, search.bounds, nodes)

@@ -72,7 +72,12 @@ def test_detail_goes_onto_the_active_result_where_both_stand(worker):
     onto, taken = (np.array(place) for place in body["places"])
     np.testing.assert_allclose(onto, np.eye(4), atol=1e-6)
     np.testing.assert_allclose(taken[:3, 3], [3, 0, 0], atol=1e-6)
-    assert target.name + details.DETAIL_SUFFIX in bpy.data.objects
+    made = bpy.data.objects[target.name + details.DETAIL_SUFFIX]
+    told = {**results.report(made), "recipe": "distance", "detail": 1.0}
+    made[results.REPORT] = json.dumps(told)  # as the backend says it of a target of another recipe
+    assert details.has_detail(made)
+    made[results.REPORT] = json.dumps({**told, "detail": None})
+    assert not details.has_detail(made)
     bpy.context.view_layer.objects.active = source
     assert not bpy.ops.sdf.transfer_detail.poll(), "the target has none to give"
 

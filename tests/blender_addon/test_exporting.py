@@ -89,7 +89,8 @@ def check(folder: Path, kind: str, found: np.ndarray, tolerance: float) -> None:
 
 
 KINDS = [
-    "mlp", "relu", "siren", "sphere_siren", "quadratic", "fourier", "lipschitz", "turned", "mended", "offset", "placed"
+    "mlp", "relu", "siren", "sphere_siren", "quadratic", "fourier", "lipschitz", "turned", "mended", "offset", "placed",
+    "deepsdf", "elu", "union", "smooth", "round", "chamfer", "morph",
 ]  # fmt: skip
 
 

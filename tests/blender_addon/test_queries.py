@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import empty, overlaps, queries, query_panels, results
+from bl_ext.test.neural_sdf.blender_addon import boxes, doubts, empty, overlaps, panels, queries, query_panels, results
 from bl_ext.test.neural_sdf.sdfcore.errors import InputError, SdfError
 from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 from recorded_panels import draw
@@ -32,7 +32,7 @@ def test_measures_are_kept_and_shown(result, worker):
     assert worker.bodies("measure")[0]["title"] == result.name
     shown = draw(query_panels.SDF_PT_ask).texts("label")
     assert "4.19 ± 0.01" in shown
-    assert "Centroid Z" in shown
+    assert {"Centroid Z", "Inertia Z", "1.68 ± 0.01"} <= set(shown)
     bpy.ops.sdf.continue_fit()
     assert "measures" not in results.report(result), "another model has others"
 
@@ -76,7 +76,7 @@ def test_empty_space_as_boxes_over_the_result(result, worker):
     assert worker.bodies("space")[0]["smallest"] == 1 / 16
     made = bpy.data.objects[result.name + empty.SUFFIX]
     assert len(made.data.polygons) == 12, "the box of which it is open is left out"
-    assert [v.value for v in made.data.attributes[empty.STATE].data] == 6 * [1] + 6 * [-1]
+    assert [v.value for v in made.data.attributes[boxes.STATE].data] == 6 * [1] + 6 * [-1]
     bpy.context.view_layer.update()
     places = np.array([made.matrix_world @ v.co for v in made.data.vertices])
     np.testing.assert_allclose([places.min(axis=0), places.max(axis=0)], [[10, 1, 2], [12, 2, 3]], atol=1e-5)
@@ -150,12 +150,43 @@ def test_what_cannot_be_asked(result, worker):
     assert not query_panels.SDF_PT_ask.poll(bpy.context)
 
 
+def test_the_cursor_goes_to_the_surface(result, worker):
+    result.location.x += 10
+    result.scale = (2, 2, 2)
+    scene = bpy.context.scene
+    scene.cursor.location = (11, 2, 3)
+    bpy.context.view_layer.update()
+    assert bpy.ops.sdf.nearest() == {"FINISHED"}
+    np.testing.assert_allclose(worker.bodies("closest")[0]["point"], [1, 2, 3], atol=1e-5)
+    np.testing.assert_allclose(scene.cursor.location, [11, 2, 4], atol=1e-5)
+    assert "It was 1 m away, inside" in draw(query_panels.SDF_PT_ask).texts("label")
+
+
 def test_a_certain_mesh_says_so(result, worker):
     settings = bpy.context.scene.sdf
     settings.certain, settings.wall = True, 0.25
     bpy.ops.sdf.remesh()
     assert worker.bodies("extract")[-1]["certain"] is True
     assert worker.bodies("extract")[-1]["wall"] == pytest.approx(0.25)
+
+
+def test_where_a_certain_mesh_is_in_doubt_is_shown_over_it(result, worker):
+    settings = bpy.context.scene.sdf
+    settings.certain = True
+    result.location.x += 10
+    bpy.context.view_layer.update()
+    worker.in_doubt = True
+    bpy.ops.sdf.remesh()
+    made = result[doubts.POINTER]
+    assert [v.value for v in made.data.attributes[boxes.STATE].data] == 6 * [1] + 6 * [2]
+    bpy.context.view_layer.update()
+    places = np.array([made.matrix_world @ v.co for v in made.data.vertices])
+    np.testing.assert_allclose([places.min(axis=0), places.max(axis=0)], [[10, 1, 2], [12, 2, 3]], atol=1e-5)
+    assert "Missing: something" in draw(panels.SDF_PT_result).texts("label")
+    worker.in_doubt = False
+    bpy.ops.sdf.remesh()
+    assert result[doubts.POINTER] == made
+    assert len(made.data.polygons) == 0, "this mesh is in no doubt"
 
 
 def test_selected_results_are_combined_where_they_stand(result, worker):

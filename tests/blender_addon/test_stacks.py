@@ -6,6 +6,7 @@ import bpy
 import numpy as np
 import pytest
 from bl_ext.test.neural_sdf.blender_addon import live, query_panels, results, stacks
+from bl_ext.test.neural_sdf.sdfcore.errors import EngineError
 from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
@@ -60,7 +61,7 @@ def asked(worker) -> dict:
 
 def test_it_is_made_of_the_selected_results_where_they_stand(stack, parts, worker):
     body = asked(worker)
-    assert body["steps"] == [{"operation": "difference", "radius": 0.25, "style": "round"}]
+    assert body["steps"] == [{"operation": "difference", "radius": 0.25, "style": "round", "share": 0.5}]
     np.testing.assert_allclose(body["places"], [np.eye(4)] * 2, atol=1e-6)
     assert body["model"] is False
     assert set(worker.requests[-1].arrays) == {"model_0", "model_1"}
@@ -116,7 +117,7 @@ def test_the_list_can_be_changed(stack, parts, worker):
     bpy.context.view_layer.objects.active = stack
     bpy.context.scene.sdf.combine_operation = "morph"
     assert bpy.ops.sdf.stack_add() == {"FINISHED"}
-    assert [step.operation for step in stack.sdf_stack.steps] == ["difference", "difference", "union"]
+    assert [step.operation for step in stack.sdf_stack.steps] == ["difference", "difference", "morph"]
     assert not bpy.ops.sdf.stack_add.poll(), "it is in the list now"
     assert bpy.ops.sdf.stack_move(direction="UP") == {"FINISHED"}
     assert [step.operand for step in stack.sdf_stack.steps] == [parts[0], third, parts[1]]
@@ -141,6 +142,16 @@ def test_applied_it_is_a_result_of_its_own(stack, parts, worker):
     assert [(part.display_type, part.hide_render) for part in parts] == [("TEXTURED", False)] * 2
     assert stack.animation_data is None or not stack.animation_data.drivers
     assert bpy.ops.sdf.remesh.poll()
+
+
+def test_a_list_that_changed_meanwhile_is_not_taken_for_what_came(stack, parts, worker):
+    job = stacks.apply_job(stack, bpy.context)
+    (answer,) = (m for m in worker.answer(job.request) if m.kind == "done")
+    stack.sdf_stack.steps[1].radius += 0.5
+    with pytest.raises(EngineError, match="changed meanwhile"):
+        job.target["put"](answer, bpy.context)
+    assert len(stack.sdf_stack.steps) == 2
+    assert results.MODEL not in stack
 
 
 def test_a_part_that_is_gone_is_left_out(stack, parts, worker):

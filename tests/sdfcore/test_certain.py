@@ -13,7 +13,8 @@ from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
 from sdfcore.networks import MLP, Mended, Siren
 from sdfcore.queries.affine import Arithmetic
-from sdfcore.queries.certain import extract_certain
+from sdfcore.queries.boxes import boxes_mesh
+from sdfcore.queries.certain import IN_DOUBT, MISSING, extract_certain
 from sdfcore.topology import topology
 
 CUBE = Box(np.full(3, -1.0), np.full(3, 1.0))
@@ -58,6 +59,21 @@ def test_an_island_that_fits_between_nodes_is_named() -> None:
     assert np.linalg.norm(found.islands - centre, axis=1).min() < CELL
     with torch.no_grad():
         assert (sdf(torch.from_numpy(found.islands).float()) < 0).any()
+
+
+def test_places_are_where_to_look() -> None:
+    sdf, centre = planted(0.3 * CELL, 0.5)
+    found = extract_certain(sdf, resolution=RESOLUTION, box=CUBE)
+    lower, upper, state = found.places()
+    missing = state == MISSING
+    assert missing.sum() == len(found.islands) > 0
+    assert ((lower[missing] <= centre) & (centre <= upper[missing])).all(axis=1).any()
+    assert (state == IN_DOUBT).sum() == len(found.doubtful)
+    assert (upper > lower).all()
+    assert "Missing, as thinner than a cell" in found.line
+    boxes = boxes_mesh(lower, upper)
+    assert len(boxes.faces) == 12 * len(lower)
+    assert boxes.volume() == pytest.approx(np.prod(upper - lower, axis=1).sum(), rel=1e-4)
 
 
 def test_without_islands_the_mesh_is_the_plain_one_and_doubts_are_at_the_surface() -> None:

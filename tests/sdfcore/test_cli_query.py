@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdfcore import cli, storage
-from sdfcore.geometry import Frame
+from sdfcore import cli, combining, storage
+from sdfcore.geometry import Frame, Mesh
 from sdfcore.reading import read
 from sdfcore.topology import topology
 
@@ -41,6 +41,23 @@ def test_a_certain_mesh(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "watertight" in out
     assert "missed" in out
     assert topology(read(tmp_path / "m.ply")).watertight  # type: ignore[arg-type]
+
+
+def test_where_a_mesh_is_in_doubt(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speck = combining.combine([combining.body("sphere", [1.0]), combining.body("sphere", [0.03], (1.5, 0.1, 0.2))])
+    storage.save(speck, tmp_path / "speck.safetensors")
+    words = ["mesh", model, "-o", tmp_path / "m.ply", "--resolution", 8, "--certain", "--places", tmp_path / "p.ply"]
+    assert "Nothing is missed" in said(capsys, *words)
+    assert not (tmp_path / "p.ply").exists(), "it is in no doubt"
+    said(capsys, "mesh", tmp_path / "speck.safetensors", *words[2:])
+    places = read(tmp_path / "p.ply")
+    assert isinstance(places, Mesh)
+    assert len(places.faces) % 12 == 0
+    assert np.linalg.norm(places.vertices - [1.5, 0.1, 0.2], axis=1).min() < 0.2
+    assert cli.main([str(a) for a in words if a != "--certain"]) == 2
+    assert "--certain" in capsys.readouterr().err
+    assert cli.main([str(a) for a in [*words[:-1], tmp_path / "m.ply"]]) == 2
+    assert "the same" in capsys.readouterr().err
 
 
 def test_measures_lie_between_limits(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sdfcore import combining, query_requests, requests, storage
+from sdfcore import combining, model_requests, query_requests, requests, storage
 from sdfcore.channel import Cancelled
-from sdfcore.errors import InputError
+from sdfcore.errors import InputError, StorageError
 from sdfcore.geometry import Mesh
 from sdfcore.protocol import Message
 
@@ -127,6 +128,46 @@ def test_models_are_combined_where_they_stand() -> None:
     )
     with pytest.raises(InputError, match="0 shapes"):
         query_requests.combine(Message("combine", "j", {"device": "cpu"}, {}), Control())  # type: ignore[arg-type]
+
+
+def test_a_live_list_morphs_and_is_made_a_shell() -> None:
+    small, large = (np.frombuffer(storage.to_bytes(combining.body("sphere", [r])), np.uint8) for r in (1.0, 2.0))
+    body = {
+        "places": [np.eye(4).tolist()] * 2, "steps": [{"operation": "morph", "share": 0.25}], "offset": 0.25,
+        "wall": 0.2, "resolution": 64, "device": "cpu",
+    }  # fmt: skip
+    message = Message("combine", "j", body, {"model_0": small, "model_1": large})
+    _, arrays = query_requests.combine(message, Control())  # type: ignore[arg-type]
+    mesh = Mesh(arrays["vertices"], arrays["faces"])
+    assert mesh.volume() == pytest.approx(4 / 3 * np.pi * (1.6**3 - 1.4**3), rel=0.02)
+
+
+def test_the_nearest_point_of_a_surface() -> None:
+    said, _, _ = ask("closest", point=[3.0, 2.0, 1.05])
+    ring = np.array([3.0, 2.0, 1.0])
+    assert np.linalg.norm(np.array(said["point"]) - ring) == pytest.approx(0.6, abs=0.01), "the hole's nearest side"
+    assert said["inside"] is False
+    assert said["least"] <= said["distance"] == pytest.approx(0.6, abs=0.01)
+
+
+def test_bodies_and_files_become_results(tmp_path: Path) -> None:
+    message = Message("body", "j", {"shape": "capsule", "sizes": [0.5, 1.0], "device": "cpu"}, {})
+    said, arrays = model_requests.body(message, Control())  # type: ignore[arg-type]
+    assert said["report"]["recipe"] == "body"
+    volume = 4 / 3 * np.pi * 0.5**3 + np.pi * 0.5**2 * 2
+    assert Mesh(arrays["vertices"], arrays["faces"]).volume() == pytest.approx(volume, rel=0.01)
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(arrays["model"].tobytes())
+    load = Message("load_model", "j", {"path": str(path), "resolution": 40, "device": "cpu"}, {})
+    said, arrays = model_requests.load_model(load, Control())  # type: ignore[arg-type]
+    assert said["report"]["resolution"] == 40
+    assert len(arrays["model"])
+    missing = Message("load_model", "j", {"path": str(tmp_path / "no.npz")}, {})
+    with pytest.raises(StorageError, match="no file"):
+        model_requests.load_model(missing, Control())  # type: ignore[arg-type]
+    odd = Message("body", "j", {"shape": "cone", "sizes": [1.0]}, {})
+    with pytest.raises(InputError, match="cone"):
+        model_requests.body(odd, Control())  # type: ignore[arg-type]
 
 
 def test_a_shell_has_two_sides() -> None:

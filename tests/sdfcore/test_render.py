@@ -113,6 +113,23 @@ def test_the_command_writes_a_picture_and_depth(tmp_path: Path, capsys: pytest.C
     with np.load(tmp_path / "m.npz") as held:
         assert held["depth"].shape == (30, 40)
         assert np.isfinite(held["depth"]).any()
+    passes = ["--depth", str(tmp_path / "d.png"), "--normals", str(tmp_path / "n.png")]
+    assert cli.main([*words, *passes, "--camera", "8,2,4"]) == 0
+    depth, normals = imread(tmp_path / "d.png"), imread(tmp_path / "n.png")
+    seen = depth[..., 3] > 0.99
+    assert seen.any()
+    assert depth[seen][:, 0].max() > 0.95
+    assert depth[seen][:, 0].min() < 0.2
+    np.testing.assert_allclose(np.linalg.norm(2 * normals[seen][:, :3] - 1, axis=1), 1.0, atol=0.03)
+    assert (normals[seen][:, 0] > 0.5).mean() > 0.9, "it is seen from +x"
+    for name in ("d.png", "n.png"):
+        (tmp_path / name).unlink()
+    model = (tmp_path / "m.safetensors").read_bytes()
+    for depth in ("d", "m.safetensors", "nowhere/d.npz"):
+        assert cli.main([*words, "--depth", str(tmp_path / depth)]) == 2
+    assert (tmp_path / "m.safetensors").read_bytes() == model
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.npz", "m.png", "m.safetensors"]
+    capsys.readouterr()
     assert cli.main([*words[:-1], "40by30"]) == 2
     assert "no size" in capsys.readouterr().err
     assert cli.main([*words, "--camera", "1,2"]) == 2

@@ -1,0 +1,44 @@
+"""Where a certain mesh cannot tell, or lacks what is thinner than a cell: boxes over the result, renewed with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..sdfcore.protocol import Message
+from . import boxes
+
+SUFFIX, POINTER = ".doubt", "sdf_doubt"  # on the result: the object of the boxes
+_MOST = 50_000  # boxes: more show nothing more
+_ARRAYS = ("doubt_lower", "doubt_upper", "doubt_state")
+
+
+def show(result: Any, message: Message) -> Any | None:
+    """The boxes of an answer over ``result``, in place of those of the mesh before; ``None`` where there are none.
+
+    Their faces carry the attribute ``state``: 1 in doubt, 2 where something thinner than a cell is missing.
+    """
+    given = [message.arrays.get(name) for name in _ARRAYS]
+    held = result.get(POINTER)
+    if not isinstance(held, bpy.types.Object):
+        held = None
+    if any(part is None for part in given) or not len(given[0]):  # type: ignore[arg-type]
+        if held is not None:
+            _exchange(held, bpy.data.meshes.new(held.data.name))
+        return None
+    lower, upper, state = (np.asarray(part)[-_MOST:] for part in given)  # what is missing stands last
+    mesh = boxes.mesh_of(result.name + SUFFIX, result, lower, upper, state)
+    if held is None:
+        held = result[POINTER] = boxes.over(result, mesh)
+    else:
+        _exchange(held, mesh)
+    return held
+
+
+def _exchange(held: Any, mesh: Any) -> None:
+    before = held.data
+    held.data = mesh
+    if not before.users:
+        bpy.data.meshes.remove(before)
