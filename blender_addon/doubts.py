@@ -12,13 +12,15 @@ from . import boxes
 
 SUFFIX, POINTER = ".doubt", "sdf_doubt"  # on the result: the object of the boxes
 _MOST = 50_000  # boxes: more show nothing more
+_MISSING = 2  # state of those where something is
 _ARRAYS = ("doubt_lower", "doubt_upper", "doubt_state")
 
 
 def show(result: Any, message: Message) -> Any | None:
     """The boxes of an answer over ``result``, in place of those of the mesh before; ``None`` where there are none.
 
-    Their faces carry the attribute ``state``: 1 in doubt, 2 where something thinner than a cell is missing.
+    Their faces carry the attribute ``state``: 1 in doubt, 2 where something thinner than a cell is missing. Without any
+    of the latter they are hidden at first.
     """
     given = [message.arrays.get(name) for name in _ARRAYS]
     held = result.get(POINTER)
@@ -34,6 +36,8 @@ def show(result: Any, message: Message) -> Any | None:
         held = result[POINTER] = boxes.over(result, mesh)
     else:
         _exchange(held, mesh)
+    if not (state == _MISSING).any():  # what is in doubt only lies close to the mesh, and would cover it
+        held.hide_set(True)
     return held
 
 

@@ -26,9 +26,9 @@ class Arithmetic:
     """What is remembered of how numbers depend on one another.
 
     Args:
-        kind: ``interval``: nothing. ``fixed``: how they depend on the point; what is bent away joins err. ``append``:
-            what every activation bends away, too, as a symbol of its own: tightest, and dear. ``truncate``: of these
-            those that weigh most.
+        kind: ``interval``: nothing. ``fixed``: how they depend on the point, and on what grids' features are beside
+            their linear part; what activations bend away joins err. ``append``: that, too, as a symbol of its own:
+            tightest, and dear. ``truncate``: of these those that weigh most.
         most: symbols kept by ``truncate``, the point's own included.
     """
 
@@ -206,8 +206,10 @@ class Form:
 
     def _told_apart(self, arithmetic: Arithmetic) -> Form:
         """With the error as symbols, where the arithmetic remembers it."""
-        if arithmetic.kind not in ("append", "truncate"):
-            return self
+        return self.told_apart() if arithmetic.kind in ("append", "truncate") else self
+
+    def told_apart(self) -> Form:
+        """With each number's error as a symbol of its own, so that it cancels where it should."""
         own = torch.diag_embed(self.err).permute(1, 0, 2)
         return replace(self, coef=torch.cat([self.coef, own]), err=torch.zeros_like(self.err))
 

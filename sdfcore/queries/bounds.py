@@ -68,7 +68,7 @@ class RangeBound:
         count, found = spans.shape[1], self._forms(centre, spans)
         own = [form.inputs for form in found]
         rest = [form.err + form.coef[n:].abs().sum(dim=0) for form, n in zip(found, own, strict=True)]
-        slack = 4 * (count + self.arithmetic.most) * unit_of(centre.dtype)
+        slack = 4 * (count + max(form.symbols for form in found)) * unit_of(centre.dtype)
         err = torch.cat(rest) + slack * torch.cat([form.magnitude() for form in found])
         known = [form.coef[:n, :, 0].T for form, n in zip(found, own, strict=True)]  # of all spans, or of none
         slopes = torch.cat([functional.pad(slope, (0, count - slope.shape[1])) for slope in known])

@@ -175,14 +175,22 @@ def _bump(low: Tensor, high: Tensor, radius: Tensor, height: Tensor) -> tuple[Te
 
 @values.register
 def _(network: FeatureGrid, points: Form, arithmetic: Arithmetic) -> Form:
-    found = features.of_grid(network, points)
+    found = _featured(features.of_grid(network, points), arithmetic)
     h = _layers(joined(points, found), linears(network.layers), network.activation, arithmetic)
     return _read_out(network.last, h).plus(found.linear(network.linear.weight))
 
 
+def _featured(found: Form, arithmetic: Arithmetic) -> Form:
+    """All units hear the same features: what these err by is told apart, which makes bounds up to ten times tighter.
+
+    Not where symbols are cut on the way, as what is read out beside the layers would not go with them any more.
+    """
+    return found.told_apart() if arithmetic.kind in ("fixed", "append") else found
+
+
 @values.register
 def _(network: HashGrid, points: Form, arithmetic: Arithmetic) -> Form:
-    h = joined(points, features.of_hash(network, points))
+    h = joined(points, _featured(features.of_hash(network, points), arithmetic))
     return _read_out(network.last, _layers(h, linears(network.layers), network.activation, arithmetic))
 
 

@@ -182,6 +182,7 @@ def test_where_a_certain_mesh_is_in_doubt_is_shown_over_it(result, worker):
     bpy.context.view_layer.update()
     places = np.array([made.matrix_world @ v.co for v in made.data.vertices])
     np.testing.assert_allclose([places.min(axis=0), places.max(axis=0)], [[10, 1, 2], [12, 2, 3]], atol=1e-5)
+    assert made.visible_get()
     assert "Missing: something" in draw(panels.SDF_PT_result).texts("label")
     worker.in_doubt = False
     bpy.ops.sdf.remesh()
