@@ -42,7 +42,7 @@ SMALL = {
     "singular_hessian": Size(width=64, depth=3, steps=300, batch=192, rate=1e-4),
     "siren": Size(width=64, depth=2, steps=250, batch=256, rate=1e-3),
     "sobolev": Size(width=48, depth=3, steps=150, batch=256, rate=5e-3),
-    "steik": Size(width=64, depth=3, steps=350, batch=256, rate=4e-5),
+    "steik": Size(width=64, depth=3, steps=300, batch=256, rate=2e-5),
     "tv": Size(width=64, depth=3, steps=300, batch=192, rate=1e-4),
     "viscoreg": Size(width=64, depth=3, steps=300, batch=256, rate=5e-5),
 }
