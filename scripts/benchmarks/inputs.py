@@ -164,8 +164,8 @@ def section(body: Body) -> str:
     head = (
         f"## Inputs\n\n`sdfcore fit` with `auto` and `{body['preset']}`. Chamfer: exact, in 10⁻⁵ of half the longest "
         f"side. Sides: share of {_PROBES:,} uniform samples of the box that lie on the truth's side of the result. "
-        f"Noise: {FEW:,} points, their normals kept; against screened Poisson and RIMLS on the same points. Seconds are "
-        "no figures of speed: runs may go on beside one another.\n\n"
+        f"Noise: {FEW:,} points, their normals kept; against screened Poisson and RIMLS on the same points. Seconds "
+        "are no figures of speed: runs may go on beside one another.\n\n"
         "```\npython scripts/benchmark.py inputs --data DIR\n```\n\n"
         f"Machine: {machine_line(body['machine'], commits)}"
     )
