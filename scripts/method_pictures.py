@@ -77,7 +77,7 @@ def draw(axes: Axes, name: str, note: str, line: Array, values: Array, points: A
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=INK, pad=2)
-    axes.text(1.0, 1.02, note, transform=axes.transAxes, ha="right", fontsize=7, color=SOFT)
+    axes.text(1.0, -0.02, note, transform=axes.transAxes, ha="right", va="top", fontsize=7, color=SOFT)
 
 
 @click.command()
