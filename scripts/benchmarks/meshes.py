@@ -137,7 +137,7 @@ def section(body: Body) -> str:
         f"points of its box, grown by a tenth. *Far*: mean error of |f| farther than {FAR:g} from the surface, *mean*: "
         "everywhere, both in units of the unit box (half its side). *Sides*: share of the points that "
         "are inside or outside as the mesh's winding number says (of absolute value above ½).\n\n"
-        "```\npython scripts/benchmark.py meshes --data DIR\n```\n\n"
+        f"```\npython scripts/benchmark.py meshes --data DIR --preset {body['preset']}\n```\n\n"
         f"Machine: {machine_line(body['machine'], commits)}"
     )
     parts = [head, bars_table(bars(body))]
