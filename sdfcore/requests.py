@@ -22,6 +22,7 @@ from .geometry import Array, Mesh, PointCloud
 from .protocol import Message
 
 if TYPE_CHECKING:
+    from .fields import NeuralSDF
     from .metrics import Comparison
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,15 @@ def source_of(arrays: Mapping[str, Array]) -> Mesh | PointCloud:
     return PointCloud(places, arrays.get("normals"), colours)
 
 
+def _certain(sdf: NeuralSDF, options: dict[str, Any]) -> tuple[Mesh, str, dict[str, Array]]:
+    """A certain mesh, what is certain of it, and the places to look at, by the names they have in an answer."""
+    from .queries.certain import extract_certain
+
+    found = extract_certain(sdf, **options)
+    names = ("doubt_lower", "doubt_upper", "doubt_state")
+    return found.mesh, found.line, dict(zip(names, found.places(), strict=True))
+
+
 def extract(request: Message, control: Control) -> Answer:
     """Mesh a stored model again."""
     from . import extraction, planning, storage
@@ -85,20 +95,16 @@ def extract(request: Message, control: Control) -> Answer:
             }
         )  # fmt: skip
 
-    wall, certain, shown, at = float(body.get("wall") or 0.0), "", sdf, level
-    places: dict[str, Array] = {}
+    wall, shown, at = float(body.get("wall") or 0.0), sdf, level
     if wall:
         from .combining import offset
 
         shown, at = offset(sdf, level, wall=wall), 0.0
+    options: dict[str, Any] = {"resolution": resolution, "level": at, "on_progress": show}
     if body.get("certain"):
-        from .queries.certain import extract_certain
-
-        found_certain = extract_certain(shown, resolution=resolution, level=at, on_progress=show)
-        mesh, certain = found_certain.mesh, found_certain.line
-        places = dict(zip(("doubt_lower", "doubt_upper", "doubt_state"), found_certain.places(), strict=True))
+        mesh, certain, places = _certain(shown, options)
     else:
-        mesh = extraction.extract_sdf(shown, resolution=resolution, level=at, on_progress=show)
+        mesh, certain, places = extraction.extract_sdf(shown, **options), "", {}
     clock.enter("measuring")
     source = source_of(request.arrays) if {"points", "vertices"} & request.arrays.keys() else None
     found = Measured.of(mesh, source, level or wall, control)

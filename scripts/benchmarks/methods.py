@@ -163,7 +163,7 @@ def methods(
         fill(
             body["rows"].setdefault(name, {}), chosen(only), scan, measures, settings, partial(write_json, record, body)
         )
-    whole = srb and not only and not names and training >= 60
+    whole = srb and not (only or names or published) and training >= 60
     output = output or (BENCHMARKS if whole else None)
     if output is not None:
         draw(body, output.with_name("methods_chart.png"))
