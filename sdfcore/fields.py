@@ -5,7 +5,7 @@ A field takes points and gives one value each. Whatever consumes a field takes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,18 +68,50 @@ def offset(inner: Field, distance: float) -> Field:
     return lambda x: inner(x) - distance
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Which second derivatives vᵢᵀ H vⱼ are wanted: one for each (i, j) of ``which``, or only their sum.
+
+    A sum is carried through a network as one number, not as P: a Laplacian costs five passes instead of seven
+    (the forward Laplacian, Li et al. 2024).
+    """
+
+    which: tuple[tuple[int, int], ...]
+    summed: bool = False
+
+    def products(self, left: Tensor, right: Tensor) -> Tensor:
+        """Of tangents (K, …) of either side: (P, …), or (1, …) of a sum."""
+        lefts, rights = left.unbind(), right.unbind()  # an index of a list would be slow to go back through
+        found = [lefts[i] * rights[j] for i, j in self.which]
+        return torch.stack([sum(found[1:], found[0])] if self.summed else found)
+
+    def zeros(self, tangents: Tensor) -> Tensor:
+        """(P, …), or (1, …) of a sum."""
+        return tangents.new_zeros(1 if self.summed else len(self.which), *tangents.shape[1:])
+
+
+def goes_backward(of: Field, points: Tensor) -> bool:
+    """Whether whole gradients of ``of`` are had by autograd, to be differentiated again, and not pushed forward.
+
+    Something that is learned from takes two passes through the network so, and four forward: on processors half the
+    time (suite ``derivatives``). A network says with ``backward_twice`` that autograd can.
+    """
+    able = torch.is_grad_enabled() and points.device.type == "cpu" and not points.is_inference()
+    return able and getattr(of, "backward_twice", False)
+
+
 def value_and_gradient(of: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     """Value (N,) and gradient (N, 3) of any field.
 
-    A network that has a ``pushforward`` (forward-mode derivatives) uses it; others go through autograd. Both results
-    can be differentiated again with respect to the network's weights.
+    Backward through autograd if that :func:`is what serves <goes_backward>` or there is nothing else; forward if the
+    field has a ``pushforward``. Both results can be differentiated again with respect to the network's weights.
     """
     own = getattr(of, "value_and_gradient", None)
     if own is not None:
         value, gradient = own(points)
         return value, gradient
     pushforward = getattr(of, "pushforward", None)
-    if pushforward is not None:
+    if pushforward is not None and not goes_backward(of, points):
         directions = torch.eye(3, dtype=points.dtype, device=points.device)[:, None, :].expand(3, *points.shape)
         value, derivatives = pushforward(points, directions)
         return value, derivatives.T
@@ -90,13 +122,11 @@ def value_and_gradient(of: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     return value, gradient
 
 
-def second_derivatives(
-    of: Field, points: Tensor, directions: Tensor, pairs: Sequence[tuple[int, int]]
-) -> tuple[Tensor, Tensor, Tensor]:
+def second_derivatives(of: Field, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
     """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), and second ones (P, N) along pairs of those.
 
-    The pair (i, j) gives vᵢᵀ H vⱼ. A network with ``second`` pushes all of them forward at once; others go through
-    autograd, a backward pass for every direction that stands on the left of a pair.
+    A network with ``second`` pushes all of them forward at once; others go through autograd, a backward pass for every
+    direction that stands on the left of a pair.
     """
     own = getattr(of, "second", None)
     if own is not None:
@@ -109,14 +139,15 @@ def second_derivatives(
         again = lambda i: torch.autograd.grad(  # of a piecewise linear field there is nothing to differentiate
             firsts[i].sum(), x, create_graph=True, allow_unused=True, materialize_grads=True
         )[0]
-        slopes = {i: again(i) for i in {i for i, _ in pairs}}
-        seconds = torch.stack([(slopes[i] * directions[j]).sum(dim=-1) for i, j in pairs])
-    return value, firsts, seconds
+        slopes = {i: again(i) for i in {i for i, _ in pairs.which}}
+        seconds = torch.stack([(slopes[i] * directions[j]).sum(dim=-1) for i, j in pairs.which])
+    return value, firsts, seconds.sum(dim=0, keepdim=True) if pairs.summed else seconds
 
 
-_DIAGONAL = ((0, 0), (1, 1), (2, 2))
-_UPPER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-_SYMMETRIC = [0, 3, 4, 3, 1, 5, 4, 5, 2]  # where the entries of H stand in _UPPER, row after row
+_TRACE = Pairs(((0, 0), (1, 1), (2, 2)), summed=True)
+#: All of a Hessian H with the axes as directions; and where its entries stand among them, row after row.
+UPPER = Pairs(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+SYMMETRIC = [0, 3, 4, 3, 1, 5, 4, 5, 2]
 
 
 class Jet:
@@ -127,7 +158,8 @@ class Jet:
 
     def __init__(self, of: Field, points: Tensor) -> None:
         self.field = of
-        self.points = points
+        self.backward = goes_backward(of, points)
+        self.points = points.detach().requires_grad_(True) if self.backward else points
 
     @cached_property
     def value(self) -> Tensor:
@@ -161,8 +193,8 @@ class Jet:
         x = self.points
         return torch.eye(3, dtype=x.dtype, device=x.device)[:, None, :].expand(3, *x.shape)
 
-    def _seconds(self, directions: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """(P, N) of directions whose first three are the axes."""
+    def _seconds(self, directions: Tensor, pairs: Pairs) -> Tensor:
+        """(P, N) of directions whose first three are the axes, pushed forward."""
         value, firsts, seconds = second_derivatives(self.field, self.points, directions, pairs)
         self.__dict__.setdefault("_both", (value, firsts[:3].T))
         self.__dict__.setdefault("value", value)
@@ -173,20 +205,33 @@ class Jet:
         """(N,) sum of the second derivatives along the axes."""
         if "hessian" in self.__dict__:
             return self.hessian.diagonal(dim1=1, dim2=2).sum(dim=1)
-        return self._seconds(self._axes, _DIAGONAL).sum(dim=0)
+        return self._seconds(self._axes, _TRACE)[0]
 
     @cached_property
     def hessian(self) -> Tensor:
         """(N, 3, 3) second derivatives."""
-        return self._seconds(self._axes, _UPPER)[_SYMMETRIC].T.reshape(-1, 3, 3)
+        if self.backward:
+            return torch.stack([self.hessian_times(axis) for axis in self._axes], dim=1)
+        return self._seconds(self._axes, UPPER)[SYMMETRIC].T.reshape(-1, 3, 3)
 
     def hessian_times(self, directions: Tensor) -> Tensor:
         """(N, 3) H v for ``directions`` v (N, 3): the gradient's change along them."""
-        return self._seconds(torch.cat([self._axes, directions[None]]), ((0, 3), (1, 3), (2, 3))).T
+        if self.backward:
+            return self._pulled_back(directions)
+        return self._seconds(torch.cat([self._axes, directions[None]]), Pairs(((0, 3), (1, 3), (2, 3)))).T
+
+    def _pulled_back(self, directions: Tensor) -> Tensor:
+        """(N, 3) H v by a backward pass through the gradient's; 0 where there is nothing to differentiate."""
+        (found,) = torch.autograd.grad(
+            self.gradient, self.points, directions, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return found
 
     def curvature_along(self, directions: Tensor) -> Tensor:
         """(N,) vᵀ H v for ``directions`` v (N, 3): the second derivative along them."""
-        return second_derivatives(self.field, self.points, directions[None], ((0, 0),))[2][0]
+        if self.backward and "_both" in self.__dict__:
+            return (self._pulled_back(directions) * directions).sum(dim=-1)
+        return second_derivatives(self.field, self.points, directions[None], Pairs(((0, 0),)))[2][0]
 
 
 @dataclass(eq=False)

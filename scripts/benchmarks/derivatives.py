@@ -1,9 +1,10 @@
-"""The suite ``derivatives``: second derivatives pushed forward, against autograd's double backward. Needs no data."""
+"""The suite ``derivatives``: derivatives pushed forward, by autograd's double backward, and as fits get them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -26,12 +27,15 @@ QUANTITIES: dict[str, Callable[[Jet], Tensor]] = {
     "gradient": lambda jet: jet.gradient.norm(dim=1),
     "Laplacian": lambda jet: jet.laplacian,
     "Hessian": lambda jet: jet.hessian.flatten(1).norm(dim=1),
-    "H along ∇f": lambda jet: jet.curvature_along(jet.gradient),
+    "H ∇f": lambda jet: jet.hessian_times(jet.gradient).norm(dim=1),
 }
+WAYS = ("forward", "double backward", "as used")
 
 
 class _Backward:
     """A network's field without what it can push forward, so that autograd is asked."""
+
+    backward_twice = True
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
@@ -41,15 +45,48 @@ class _Backward:
         return value
 
 
-def seconds(network: nn.Module, quantity: Callable[[Jet], Tensor], points: Tensor, *, backward: bool) -> float:
+class _BackwardJet(Jet):
+    """Second derivatives are asked of autograd, row after row."""
+
+    @cached_property
+    def laplacian(self) -> Tensor:
+        return self.hessian.diagonal(dim1=1, dim2=2).sum(dim=1)
+
+
+class _Forward(_Backward):
+    """A network's field that is not asked to go backward."""
+
+    backward_twice = False
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.pushforward, self.second = network.pushforward, network.second
+
+
+def jet(way: str, network: nn.Module, points: Tensor) -> Jet:
+    """Of ``network`` at ``points`` (N, 3), its derivatives had one of the ``WAYS``."""
+    if way == "double backward":
+        return _BackwardJet(_Backward(network), points)
+    return Jet(_Forward(network) if way == "forward" else network, points)
+
+
+def seconds(way: str, network: nn.Module, quantity: Callable[[Jet], Tensor], points: Tensor) -> float:
     """Of one step: the quantity, its mean, and the slope of that in the weights."""
-    field = _Backward(network) if backward else network
     begun = time.perf_counter()
-    quantity(Jet(field, points)).abs().mean().backward()
+    quantity(jet(way, network, points)).abs().mean().backward()
     if points.is_cuda:
         torch.cuda.synchronize()
     network.zero_grad()
     return time.perf_counter() - begun
+
+
+def medians(network: nn.Module, quantity: Callable[[Jet], Tensor], points: Tensor, repeats: int) -> dict[str, float]:
+    """Seconds of each way, one after the other ``repeats`` times, after a round that does not count."""
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(repeats + 1):
+        for way in WAYS:
+            times[way].append(seconds(way, network, quantity, points))
+    return {way: median(taken[1:]) for way, taken in times.items()}
 
 
 @click.command()
@@ -58,7 +95,7 @@ def seconds(network: nn.Module, quantity: Callable[[Jet], Tensor], points: Tenso
 @click.option("--device", default="auto", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=BENCHMARKS)
 def derivatives(points: int, repeats: int, device: str, output: Path) -> None:
-    """Milliseconds of a training step on each quantity, both ways, alternating."""
+    """Milliseconds of a training step on each quantity: forward, backward, and as fits do it. Needs no data."""
     where = device_named(device)
     places = (2 * torch.rand(points, 3, generator=torch.Generator().manual_seed(0)) - 1).to(where)
     rows, ratios = [], []
@@ -66,25 +103,23 @@ def derivatives(points: int, repeats: int, device: str, output: Path) -> None:
         torch.manual_seed(0)
         network = make().to(where)
         for what, quantity in QUANTITIES.items():
-            times: dict[bool, list[float]] = {False: [], True: []}
-            for turn in range(2 * (repeats + 1)):
-                taken = seconds(network, quantity, places, backward=bool(turn % 2))
-                if turn > 1:
-                    times[bool(turn % 2)].append(taken)
-            forward, back = median(times[False]), median(times[True])
-            ratios.append(back / forward)
-            rows.append((name, what, f"{1e3 * forward:.1f}", f"{1e3 * back:.1f}", f"{ratios[-1]:.2f}"))
+            found = medians(network, quantity, places, repeats)
+            ratios.append(found["as used"] / min(found["forward"], found["double backward"]))
+            rows.append((name, what, *(f"{1e3 * found[way]:.1f}" for way in WAYS), f"{ratios[-1]:.2f}"))
             click.echo(" ".join(rows[-1]))
-    head = ("network", "quantity", "forward, ms", "double backward, ms", "ratio")
+    head = ("network", "quantity", "forward, ms", "double backward, ms", "as used, ms", "of the faster")
     text = "\n\n".join(
         [
             "## Derivatives",
             f"A training step on {points:,} points: the quantity, its mean, and the slope in the weights; medians of "
-            f"{repeats}, alternating.",
+            f"{repeats}, alternating. Fits on a processor have gradients, Hessians and their products from autograd, "
+            "backward twice, and Laplacians pushed forward as one number beside the three slopes; what is pushed "
+            "forward in the column *forward* is the same.",
             "```\npython scripts/benchmark.py derivatives\n```",
             f"Machine: {machine_line(machine(), [commit()])} Device: {where}.",
             table(head, rows, words=2),
         ]
     )
-    worst = min(ratios)
-    publish("derivatives", text, [Bar("forward is never slower by a tenth", f"{worst:.2f}", worst > 0.9)], output)
+    worst = max(ratios)
+    bar = Bar("what is used takes at most 1.1 of the faster way", f"{worst:.2f}", worst <= 1.1)
+    publish("derivatives", text, [bar], output)

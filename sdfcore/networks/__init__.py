@@ -1,8 +1,8 @@
 """Networks f: (N, 3) in the unit box → (N,). Each has a ``kind`` and a JSON ``config`` that builds it again.
 
 ``pushforward(points, directions)`` gives value (N,) and derivatives (K, N) along directions (K, N, 3) in one forward
-pass (forward-mode differentiation), so a loss on gradients costs no second backward pass; smooth ones have ``second``,
-too, for second derivatives. Coded networks f(x, z), of
+pass (forward-mode differentiation); smooth ones have ``second``, too, for second derivatives; those that autograd can
+differentiate twice say so with ``backward_twice``, and whole gradients are learned from so. Coded networks f(x, z), of
 shape spaces, take points (S, P, 3) and codes (S, L), and have ``at(code)``, a network of the first sort.
 """
 

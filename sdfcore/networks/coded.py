@@ -26,6 +26,7 @@ class CodedMLP(nn.Module):
     """
 
     kind: ClassVar[str] = "coded_mlp"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class Decoder(Protocol):
     """What a space needs of its network; :class:`CodedMLP` is one."""
 
     kind: ClassVar[str]
+    backward_twice: ClassVar[bool]
     config: dict[str, Any]
     code_size: int
 
@@ -120,6 +122,7 @@ class Coded:
 
     def __init__(self, network: Decoder, codes: Tensor) -> None:
         self.network, self.codes = network, codes
+        self.backward_twice = network.backward_twice
 
     def _by_shape(self, rows: Tensor) -> Tensor:
         return rows.reshape(*rows.shape[:-2], len(self.codes), -1, 3)

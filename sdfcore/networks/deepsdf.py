@@ -29,6 +29,7 @@ class DeepSDF(nn.Module):
     """
 
     kind: ClassVar[str] = "deepsdf"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -126,6 +127,7 @@ class DeepSDFDecoder(nn.Module):
     """
 
     kind: ClassVar[str] = "deepsdf_decoder"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..fields import second_derivatives
+from ..fields import SYMMETRIC, UPPER, goes_backward, second_derivatives, value_and_gradient
 from .combined import Inner, built, described, pushed
 
-_UPPER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-_SYMMETRIC = [0, 3, 4, 3, 1, 5, 4, 5, 2]  # where the entries of a Hessian stand in _UPPER, row after row
 _FLATTEST = 1e-6  # a shorter gradient has no direction
 
 
@@ -38,6 +36,11 @@ class Displaced(nn.Module):
         }  # fmt: skip
 
     @property
+    def backward_twice(self) -> bool:
+        """If both its parts can."""
+        return all(getattr(part, "backward_twice", False) for part in (self.base, self.detail))
+
+    @property
     def heads(self) -> list[nn.Module]:
         """The layers to be negated to turn the field into its negative."""
         return [head for part in (self.base, self.detail) for head in getattr(part, "heads", [part.last])]
@@ -49,9 +52,13 @@ class Displaced(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
-        axes = torch.eye(3, dtype=points.dtype, device=points.device)[:, None].expand(3, *points.shape)
-        value, slopes = pushed(self.base, points, axes)
-        normal = slopes.T / slopes.norm(dim=0).clamp(min=_FLATTEST)[:, None]
+        if goes_backward(self.base, points):
+            value, slope = value_and_gradient(self.base, points)
+        else:
+            axes = torch.eye(3, dtype=points.dtype, device=points.device)[:, None].expand(3, *points.shape)
+            value, slopes = pushed(self.base, points, axes)
+            slope = slopes.T
+        normal = slope / slope.norm(dim=-1).clamp(min=_FLATTEST)[:, None]
         moved = self.displacement(points) / (1 + (value / self.reach) ** 4)
         found: Tensor = self.base(points + moved[:, None] * normal)
         return found
@@ -59,8 +66,8 @@ class Displaced(nn.Module):
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         axes = torch.eye(3, dtype=points.dtype, device=points.device)[:, None].expand(3, *points.shape)
-        value, slopes, seconds = second_derivatives(self.base, points, axes, _UPPER)
-        hessian = seconds[_SYMMETRIC].T.reshape(-1, 3, 3)
+        value, slopes, seconds = second_derivatives(self.base, points, axes, UPPER)
+        hessian = seconds[SYMMETRIC].T.reshape(-1, 3, 3)
         gradient, length = slopes.T, slopes.norm(dim=0).clamp(min=_FLATTEST)[:, None]
         normal = gradient / length
         turned = torch.einsum("nij,knj->kni", hessian, directions)

@@ -22,6 +22,7 @@ class FourierMLP(nn.Module):
     """
 
     kind: ClassVar[str] = "fourier"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(self, width: int = 256, depth: int = 8, features: int = 256, scale: float = 6.0) -> None:
         super().__init__()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-Pairs = Sequence[tuple[int, int]]
+from ..fields import Pairs
 
 
 class Activation(Protocol):
@@ -160,21 +159,17 @@ class Octaves(nn.Module):
 
     def push_second(self, x: Tensor, directions: Tensor, pairs: Pairs) -> Tensor:
         """The second derivatives (P, …, size) along pairs of ``directions`` (K, …, 3)."""
-        left, right = sides(directions, pairs)
+        straight = pairs.zeros(directions)
         if not self.count:
-            return torch.zeros_like(left)
-        angles, both = self._angles(x), self._angles(left) * self._angles(right)
-        return torch.cat([torch.zeros_like(left), -angles.sin() * both, -angles.cos() * both], dim=-1)
+            return straight
+        angles, pushed = self._angles(x), self._angles(directions)
+        both = pairs.products(pushed, pushed)
+        return torch.cat([straight, -angles.sin() * both, -angles.cos() * both], dim=-1)
 
 
 def linears(layers: nn.ModuleList) -> list[nn.Linear]:
     """The layers under the type they were made with."""
     return cast(list[nn.Linear], list(layers))
-
-
-def sides(tangents: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """The tangents (K, …) of either side of each pair, (P, …) both."""
-    return tangents[[i for i, _ in pairs]], tangents[[j for _, j in pairs]]
 
 
 def push(linear: nn.Linear, activation: Activation, h: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,9 +180,8 @@ def push(linear: nn.Linear, activation: Activation, h: Tensor, tangents: Tensor)
 
 def bend(activation: Activation, z: Tensor, along: Tensor, curved: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
     """An activation on values (N, O), tangents (K, N, O) and second derivatives (P, N, O) along pairs of those."""
-    left, right = sides(along, pairs)
     slope = activation.derivative(z)
-    return activation(z), slope * along, activation.second(z) * left * right + slope * curved
+    return activation(z), slope * along, activation.second(z) * pairs.products(along, along) + slope * curved
 
 
 def push_second(

@@ -52,6 +52,7 @@ class Lipschitz(nn.Module):
     """
 
     kind: ClassVar[str] = "lipschitz"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(self, width: int = 128, depth: int = 20) -> None:
         super().__init__()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ..fields import Pairs
 from .layers import (
     Octaves,
-    Pairs,
     ReLU,
     Softplus,
     Tanh,
@@ -43,6 +43,7 @@ class MLP(nn.Module):
     """
 
     kind: ClassVar[str] = "mlp"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(
         self,

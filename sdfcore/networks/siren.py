@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .layers import Pairs, Sine, linears, push, push_second, sides
+from ..fields import Pairs
+from .layers import Sine, linears, push, push_second
 
 
 class Siren(nn.Module):
@@ -20,6 +21,7 @@ class Siren(nn.Module):
     """
 
     kind: ClassVar[str] = "siren"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(self, width: int = 256, depth: int = 4, omega: float = 30.0) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class Siren(nn.Module):
 
     def second(self, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), second ones (P, N) along pairs of them."""
-        h, tangents, seconds = points, directions, torch.zeros_like(sides(directions, pairs)[0])
+        h, tangents, seconds = points, directions, pairs.zeros(directions)
         for layer in linears(self.layers):
             h, tangents, seconds = push_second(layer, self.activation, h, tangents, seconds, pairs)
         weight = self.last.weight[0]

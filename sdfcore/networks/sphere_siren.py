@@ -8,7 +8,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from .layers import Pairs, SignedRoot, Sine, bend, sides
+from ..fields import Pairs
+from .layers import SignedRoot, Sine, bend
 
 _LOW = 0.25  # share of the first layer's units that carry the sphere; the rest have the high frequencies
 _HIGH = 30.0  # times as high
@@ -47,9 +48,10 @@ class Quadratic(nn.Module):
     def push_second(self, x: Tensor, tangents: Tensor, seconds: Tensor, pairs: Pairs) -> Tensor:
         """The second derivatives (P, N, O) along pairs of the tangents, for those of x, (P, N, I)."""
         a, b, c = self.linear.weight.T, self.gate.weight.T, self.square.weight.T
-        left, right = sides(tangents, pairs)
+        first, second = tangents @ a, tangents @ b
         curved = (seconds @ a) * self.gate(x) + self.linear(x) * (seconds @ b)
-        return curved + (left @ a) * (right @ b) + (right @ a) * (left @ b) + 2 * (left * right + x * seconds) @ c
+        crossed = pairs.products(first, second) + pairs.products(second, first)
+        return curved + crossed + 2 * (pairs.products(tangents, tangents) + x * seconds) @ c
 
 
 class SphereSiren(nn.Module):
@@ -69,6 +71,7 @@ class SphereSiren(nn.Module):
     """
 
     kind: ClassVar[str] = "sphere_siren"
+    backward_twice: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -148,7 +151,7 @@ class SphereSiren(nn.Module):
 
     def second(self, points: Tensor, directions: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """Value (N,), derivatives (K, N) along ``directions`` (K, N, 3), second ones (P, N) along pairs of them."""
-        h, tangents, seconds = points, directions, torch.zeros_like(sides(directions, pairs)[0])
+        h, tangents, seconds = points, directions, pairs.zeros(directions)
         for layer in self.stages:
             along, curved = _pushed_twice(layer, h, tangents, seconds, pairs)
             h, tangents, seconds = bend(self.activation, layer(h), along, curved, pairs)

@@ -72,6 +72,7 @@ class Posed:
 
     def __init__(self, network: Decoder, codes: Tensor, poses: Poses, which: int) -> None:
         self.coded = Coded(network, codes[which : which + 1])
+        self.backward_twice = self.coded.backward_twice
         self.rotation, self.scale, self.shift = poses.rotation[which], poses.scale[which], poses.shift[which]
 
     def _placed(self, points: Tensor) -> Tensor:

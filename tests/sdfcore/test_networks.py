@@ -14,7 +14,7 @@ from small_fits import directions
 from torch import Tensor, nn
 
 from sdfcore.errors import StorageError
-from sdfcore.fields import second_derivatives, value_and_gradient
+from sdfcore.fields import Jet, Pairs, second_derivatives, value_and_gradient
 from sdfcore.networks import (
     MLP,
     NETWORKS,
@@ -165,14 +165,14 @@ SMOOTH: dict[str, Callable[[], nn.Module]] = {
     "sphere siren": lambda: SphereSiren(24, 4, omega=3.0),
     "quadratic siren": quadratic,
 }
-PAIRS = ((0, 0), (1, 1), (0, 1), (2, 0), (2, 2))
+PAIRS = Pairs(((0, 0), (1, 1), (0, 1), (2, 0), (2, 2)))
 
 
 def _seconds(network: nn.Module, points: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """The Hessian by autograd, and what the network pushes forward along three directions."""
     along = torch.stack([points.roll(1, 0), points.roll(1, 1), torch.ones_like(points)])
     hessian = torch.stack([torch.autograd.functional.hessian(lambda x: network(x[None])[0], p) for p in points])
-    expected = torch.stack([torch.einsum("ni,nij,nj->n", along[i], hessian, along[j]) for i, j in PAIRS])
+    expected = torch.stack([torch.einsum("ni,nij,nj->n", along[i], hessian, along[j]) for i, j in PAIRS.which])
     return expected, second_derivatives(network, points, along, PAIRS)
 
 
@@ -187,6 +187,59 @@ def test_second_derivatives_pushed_forward_are_those_of_autograd(name: str) -> N
     assert derivatives.shape == (3, 30)
     assert float(expected.abs().max()) > 1e-3
     torch.testing.assert_close(seconds, expected, atol=1e-9 * float(expected.abs().max()), rtol=1e-7)
+    along = torch.stack([points.roll(1, 0), points.roll(1, 1), torch.ones_like(points)])
+    total = second_derivatives(network, points, along, Pairs(PAIRS.which, summed=True))[2]
+    torch.testing.assert_close(
+        total, expected.sum(dim=0, keepdim=True), atol=1e-9 * float(expected.abs().max()), rtol=1e-7
+    )
+
+
+QUANTITIES: dict[str, Callable[[Jet], Tensor]] = {
+    "gradient": lambda jet: jet.gradient,
+    "laplacian": lambda jet: jet.laplacian,
+    "hessian": lambda jet: jet.hessian,
+    "product": lambda jet: jet.hessian_times(jet.gradient),
+    "curvature": lambda jet: jet.curvature_along(jet.gradient),
+}
+
+
+class Forward:
+    """A network's field that pushes all of it forward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.pushforward, self.second = network, network.pushforward, network.second
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.network(points)
+
+
+@pytest.mark.parametrize("quantity", list(QUANTITIES))
+@pytest.mark.parametrize("name", list(SMOOTH))
+def test_what_is_learned_from_is_the_same_backward_and_forward(name: str, quantity: str) -> None:
+    """The value, the quantity, and the slope of a loss on both in the weights."""
+    torch.manual_seed(0)
+    network, points = SMOOTH[name]().double(), points_in(20)
+
+    def asked(of: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        jet = Jet(of, points)
+        assert jet.backward == (of is network)
+        found = QUANTITIES[quantity](jet)
+        loss = found.square().mean() + jet.value.square().mean()
+        slopes = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
+        return [found.detach(), jet.value.detach(), *slopes]
+
+    for ours, wanted in zip(asked(network), asked(Forward(network)), strict=True):
+        torch.testing.assert_close(ours, wanted, atol=1e-9 * max(1.0, float(wanted.abs().max())), rtol=1e-7)
+
+
+def test_nothing_goes_backward_where_nothing_is_learned() -> None:
+    network, points = MLP(16, 2, skip=0), points_in(5).float()
+    with torch.no_grad():
+        assert not Jet(network, points).backward
+        assert not value_and_gradient(network, points)[1].requires_grad
+    with torch.inference_mode():
+        inside = points.clone()
+    assert not Jet(network, inside).backward
 
 
 @pytest.mark.parametrize("kind", ["turned", "lipschitz", "deepsdf"])
@@ -203,7 +256,9 @@ def test_a_loss_on_second_derivatives_can_be_descended(name: str) -> None:
     network, points = SMOOTH[name]().double(), points_in(40)
     weights = list(network.parameters())
     direction = [0.1 * torch.randn_like(w) for w in weights]
-    loss = lambda: second_derivatives(network, points, torch.stack([points, points.flip(1)]), ((0, 1),))[2].abs().mean()
+    loss = lambda: (
+        second_derivatives(network, points, torch.stack([points, points.flip(1)]), Pairs(((0, 1),)))[2].abs().mean()
+    )
     slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
     expected = sum(float((s * d).sum()) for s, d in zip(slopes, direction, strict=True) if s is not None)
     step, values = 1e-6, []
