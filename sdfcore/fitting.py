@@ -38,6 +38,7 @@ FEWEST_SAMPLES = 16  # a part that fewer of the samples belong to is noise
 BACKED = 0.25  # how much less the field is moved where the data agree with it
 POINTS_A_SECOND = 20_000  # of a scan, kept under a budget of seconds: preparing more would leave none for training
 _MENDING = 0.05  # of a budget of seconds, at most, goes into handles
+_ASIDE = 0.01  # from the surface, to see which side of it is which
 HISTORY = 500  # entries kept of the loss curve
 
 
@@ -76,13 +77,21 @@ def remembered(history: dict[str, list[float]], progress: Progress) -> dict[str,
 
 
 @torch.no_grad()
-def turn_outward(network: nn.Module) -> None:
-    """Turn f into -f, in place, if most of the unit box's border is inside."""
-    points = torch.rand((4096, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    points = points / points.abs().amax(dim=1, keepdim=True)
-    heads = getattr(network, "heads", None) or [network.last]
-    if float(network(points.to(next(network.parameters()))).sign().mean()) < 0:
-        for head in heads:
+def turn_outward(network: nn.Module, evidence: Evidence | None = None) -> None:
+    """Turn f into -f, in place, if it falls along most normals; without these, if most of the box's border is inside.
+
+    A field may have its sides right where there are data and yet be negative far from them.
+    """
+    like, generator = next(network.parameters()), torch.Generator().manual_seed(0)
+    if evidence is not None and evidence.normals is not None:
+        rows = torch.randint(len(evidence.points), (4096,), generator=generator).numpy()
+        at, normals = (torch.from_numpy(part[rows]).to(like) for part in (evidence.points, evidence.normals))
+        rise = network(at + _ASIDE * normals) - network(at - _ASIDE * normals)
+    else:
+        points = torch.rand((4096, 3), generator=generator) * 2 - 1
+        rise = network((points / points.abs().amax(dim=1, keepdim=True)).to(like))
+    if float(rise.sign().mean()) < 0:
+        for head in getattr(network, "heads", None) or [network.last]:
             head.weight.neg_()
             head.bias.neg_()
 
@@ -268,7 +277,7 @@ class Fit:
             raise InputError("The fit has not taken a step yet.", "Give it more time.")
         network = network.eval()
         if RECIPES[self.plan.recipe].any_sign:
-            turn_outward(network)
+            turn_outward(network, self.evidence)
         box = Box.around(self.evidence.points.astype(np.float64))
         return NeuralSDF(network, self.frame, box, self._info())
 

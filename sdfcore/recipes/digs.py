@@ -65,7 +65,7 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=128, depth=4, steps=1000, batch=1536, rate=2e-4),
+        "draft": Size(width=128, depth=4, steps=1300, batch=1536, rate=2e-4),
         "balanced": Size(width=256, depth=4, steps=2500, batch=2048, rate=1e-4),
         "fine": Size(width=256, depth=5, steps=10_000, batch=15_000, rate=5e-5),  # as published
     },

@@ -26,6 +26,7 @@ from .siren import RECIPE as SIREN
 COUNT = 8000  # as published
 _ROUNDS = 8  # of repulsion, at each refresh
 _NEIGHBOURS = 16  # of a point, for its normal, as published
+_ASKED = 8  # data points round one, whose normals say where outside is
 _STRAY = 3.0  # spacings: points farther from all data are of no surface that was scanned
 
 
@@ -76,21 +77,27 @@ class WithIsoPoints:
         points, slopes = evenly(project, given[rows].astype(np.float64), spacing, _ROUNDS)
         self.network.train(training)
         reach = _STRAY * max(spacing, self.evidence.spacing)
-        near = nearest(cKDTree(given), points)[0] < reach  # Newton's method may have gone astray
+        away, closest = nearest(cKDTree(given), points, k=min(_ASKED, len(given)))
+        away, closest = away.reshape(len(points), -1), closest.reshape(len(points), -1)
+        near = away[:, 0] < reach  # Newton's method may have gone astray
         if near.sum() > _NEIGHBOURS:
-            normals = plane_normals(points[near], slopes[near])
+            known = (
+                self.evidence.normals
+            )  # the network may not have found its sides yet, and would be held to its error
+            outward = slopes if known is None else known[closest].mean(axis=1)
+            normals = plane_normals(points[near], outward[near])
             self.points, self.normals = tensor(points[near], self.device), tensor(normals, self.device)
 
 
-def plane_normals(points: Array, slopes: Array, neighbours: int = _NEIGHBOURS) -> Array:
-    """(N, 3) unit normals of the planes through each point's neighbours, to the side that ``slopes`` (N, 3) point to.
+def plane_normals(points: Array, outward: Array, neighbours: int = _NEIGHBOURS) -> Array:
+    """(N, 3) unit normals of the planes through each point's neighbours, to the side that ``outward`` (N, 3) points to.
 
     Source: Yifan et al. 2021, eq. (8): principal components of the iso-points round each.
     """
     near = nearest(cKDTree(points), points, k=min(neighbours, len(points)))[1]
     around = points[near] - points[near].mean(axis=1, keepdims=True)
     normals = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
-    return np.asarray(normals * np.where(np.einsum("ni,ni->n", normals, slopes) < 0, -1.0, 1.0)[:, None])
+    return np.asarray(normals * np.where(np.einsum("ni,ni->n", normals, outward) < 0, -1.0, 1.0)[:, None])
 
 
 def _iso(at: At) -> Jet | None:
@@ -142,7 +149,7 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=128, depth=3, steps=1000, batch=1536, rate=1e-3, warm_up=200, refresh=200),
+        "draft": Size(width=128, depth=3, steps=1500, batch=1536, rate=5e-4, warm_up=200, refresh=200),
         "balanced": Size(width=256, depth=4, steps=2500, batch=2048, rate=2e-4, warm_up=300, refresh=500),
         # published: 500 and 2000 in the code, 300 and 1000 elsewhere
         "fine": Size(width=256, depth=4, steps=10_000, batch=8000, rate=1e-4, warm_up=500, refresh=2000),

@@ -45,7 +45,7 @@ RECIPE = Recipe(
         }
     ),
     sizes={
-        "draft": Size(width=96, depth=4, steps=760, batch=1024, rate=2e-4),
+        "draft": Size(width=96, depth=4, steps=1100, batch=1024, rate=5e-5),
         "balanced": Size(width=128, depth=5, steps=2500, batch=1536, rate=1e-4),
         "fine": Size(width=128, depth=5, steps=10_000, batch=15_000, rate=1e-4),  # as published
     },

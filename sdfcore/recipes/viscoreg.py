@@ -39,7 +39,7 @@ RECIPE = Recipe(
         {"eikonal": (5e1, viscous_eikonal), "manifold": (3e3, manifold), "off_surface": (1e2, off_surface)}
     ),
     sizes={
-        "draft": Size(width=128, depth=4, steps=760, batch=1536, rate=2e-4),
+        "draft": Size(width=128, depth=4, steps=1200, batch=1536, rate=2e-4),
         "balanced": Size(width=128, depth=5, steps=2500, batch=2048, rate=1e-4),
         "fine": Size(width=128, depth=6, steps=10_000, batch=15_000, rate=1e-4),  # as published
     },

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 from small_fits import SMALL, ball_points, directions, finish, one_thread, small
+from torch import nn
 
 from sdfcore import recipes
 from sdfcore.evidence import Evidence
@@ -234,6 +235,29 @@ def test_without_normals_a_sine_network_is_turned_so_that_far_away_is_outside() 
     turned.last.bias.neg_()
     turn_outward(turned)
     assert torch.equal(turned(border), before)
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_with_normals_it_is_turned_by_them_whatever_it_is_far_away(upside_down: bool) -> None:
+    """Shells: a ball that is right near its surface, and negative again farther out."""
+
+    class Shell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(1, 1)
+            nn.init.constant_(self.last.weight, -1.0 if upside_down else 1.0)
+            nn.init.zeros_(self.last.bias)
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            length = points.norm(dim=-1)
+            return self.last(torch.minimum(length - 0.4, 0.6 - length)[:, None])[:, 0]
+
+    directions = nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), dim=1).numpy()
+    turned, at = Shell(), torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [1.0, 0, 0]])
+    turn_outward(turned, Evidence(0.4 * directions, directions, None))
+    assert (turned(at) < 0).tolist() == [True, False, True]
+    turn_outward(turned)
+    assert (turned(at) < 0).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("name", NAMES)
