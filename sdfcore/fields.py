@@ -103,8 +103,8 @@ def goes_backward(of: Field, points: Tensor) -> bool:
 def value_and_gradient(of: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     """Value (N,) and gradient (N, 3) of any field.
 
-    Backward through autograd if that :func:`is what serves <goes_backward>` or there is nothing else; forward if the
-    field has a ``pushforward``. Both results can be differentiated again with respect to the network's weights.
+    Backward through autograd if that serves (:func:`goes_backward`) or there is nothing else; forward if the field has
+    a ``pushforward``. Both results can be differentiated again with respect to the network's weights.
     """
     own = getattr(of, "value_and_gradient", None)
     if own is not None:
@@ -153,6 +153,7 @@ SYMMETRIC = [0, 3, 4, 3, 1, 5, 4, 5, 2]
 class Jet:
     """Value and derivatives of a field at points (N, 3), each computed on first use: a term pays for what it reads.
 
+    Gradients, Hessians and their products are had backward where that serves (:func:`goes_backward`), the rest forward.
     What asks for second derivatives first gets value and gradient with them for nothing.
     """
 

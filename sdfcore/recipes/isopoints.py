@@ -81,9 +81,8 @@ class WithIsoPoints:
         away, closest = away.reshape(len(points), -1), closest.reshape(len(points), -1)
         near = away[:, 0] < reach  # Newton's method may have gone astray
         if near.sum() > _NEIGHBOURS:
-            known = (
-                self.evidence.normals
-            )  # the network may not have found its sides yet, and would be held to its error
+            known = self.evidence.normals
+            # The network's own slopes only where nothing else is known: it would be held to the sides it has by then.
             outward = slopes if known is None else known[closest].mean(axis=1)
             normals = plane_normals(points[near], outward[near])
             self.points, self.normals = tensor(points[near], self.device), tensor(normals, self.device)
