@@ -28,7 +28,7 @@ from .lattice import Grid
 from .networks import Mended
 from .objectives import At, Objective
 from .parts import keep_parts, part_areas, supported
-from .planning import Plan, Source, check_number, plan, resolution_for
+from .planning import Plan, Source, check_number, nearer, plan, resolution_for
 from .preparing import MOST, SAMPLES, cloud_of, prepare
 from .recipe import Recipe
 from .recipes import RECIPES
@@ -153,7 +153,7 @@ class Fit:
             seed=seed,
             settings=settings,
         )
-        self._budget_steps = steps if seconds is not None else self.plan.steps
+        self._asked = steps, settings
         self._fixed_resolution = resolution is not None
         self.step = 0
         self.warnings: list[str] = []  # what the user is to hear of a fit that did not go as planned
@@ -215,6 +215,8 @@ class Fit:
         self.on_stage("preparing")
         recipe = RECIPES[self.plan.recipe]
         self._settle_resolution()
+        if self.start is None or self.start.info.get("near"):  # what has been learned from afar goes on so
+            self.plan = nearer(self.plan, self.evidence, *self._asked)
         yield self._progress(None, 0.0, "preparing")
         device = torch.device(self.plan.device)
         self.network = self._network(recipe).to(device)
@@ -232,7 +234,7 @@ class Fit:
         if seconds is not None:  # one step is taken even if nothing is left
             left = seconds - (self._descending - self.began) if self.seconds_left is None else self.seconds_left()
             seconds = max(left, 1e-6)
-        budget = Budget(self._budget_steps, seconds, self._descending)
+        budget = Budget(self.plan.steps if seconds is None else self._asked[0], seconds, self._descending)
         average = self._average = Average(network.train(), keep_every=max(10, self.plan.steps // 100))
         losses = lambda progress: objective(At.of(network, sampler.batch(), progress), progress)
         parameters = list(network.parameters())
@@ -356,6 +358,7 @@ class Fit:
             "preset": self.plan.preset,
             "steps": before + self.step,
             "resolution": self.plan.resolution,
+            "near": self.plan.size.near,
             "area": self.evidence.area,
             "seed": self.plan.seed,
             "version": __version__,

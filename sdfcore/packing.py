@@ -31,16 +31,21 @@ class Pack:
 
     def __init__(self, fits: Sequence[Fit]) -> None:
         self.fits = list(fits)
-        alike = {(f.plan.recipe, f.plan.preset, f.plan.steps, f.plan.size, f.plan.device, f.plan.seconds) for f in fits}
-        if len(alike) != 1:
-            raise ValueError(f"fits that differ cannot be packed: {sorted(map(str, alike))}")
+        self._check()
         if self.fits[0].plan.seconds is not None:
             raise ValueError("a pack has a budget of steps, not of seconds")
+
+    def _check(self) -> None:
+        plans = [fit.plan for fit in self.fits]
+        alike = {(p.recipe, p.preset, p.steps, p.size, p.device, p.seconds) for p in plans}
+        if len(alike) != 1:
+            raise ValueError(f"fits that differ cannot be packed: {sorted(map(str, alike))}")
 
     def __iter__(self) -> Iterator[Progress]:
         for fit in self.fits:
             if not fit.is_prepared:
                 yield from fit.prepare()
+        self._check()  # what was prepared may have changed its plan
         networks = [fit.network for fit in self.fits]
         if not all(isinstance(network, FeatureGrid) for network in networks):
             raise ValueError(f"the recipe {self.fits[0].plan.recipe} has no feature grids to pack")

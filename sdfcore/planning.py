@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .errors import InputError
+from .evidence import Evidence
 from .geometry import Mesh, PointCloud
 from .presets import PRESETS
 from .recipe import Recipe, Size
@@ -144,10 +145,7 @@ def plan(
     _check_numbers(steps, seconds, resolution, seed)
     kind, found = input_kind(source)
     name, reason = _chosen(source, kind, found) if recipe == "auto" else (recipe, "You chose it.")
-    chosen = RECIPES[name]
-    size = chosen.sizes[preset].changed(settings or {})
-    if seconds is not None and steps is None:  # what is prepared is in proportion to the steps that can be taken
-        size = replace(size, steps=int(np.clip(STEPS_PER_SECOND * seconds, 1, size.steps)))
+    size = _affordable(RECIPES[name].sizes[preset].changed(settings or {}), steps, seconds)
     return Plan(
         recipe=name,
         reason=reason,
@@ -160,6 +158,29 @@ def plan(
         device=str(device_named(device)),
         seed=seed,
     )
+
+
+def _affordable(size: Size, steps: int | None, seconds: float | None) -> Size:
+    """What is prepared is in proportion to the steps that can be taken."""
+    if seconds is None or steps is not None:
+        return size
+    return replace(size, steps=int(np.clip(STEPS_PER_SECOND * seconds, 1, size.steps)))
+
+
+def nearer(planned: Plan, evidence: Evidence, steps: int | None, settings: Mapping[str, float] | None) -> Plan:
+    """``planned``, or if the evidence lets its recipe begin near the end, what is planned then.
+
+    Args:
+        steps, settings: as for :func:`plan`.
+    """
+    recipe = RECIPES[planned.recipe]
+    if recipe.near is None:
+        return planned
+    size = recipe.near_sizes[planned.preset].changed(settings or {})
+    if not recipe.near(evidence, size):
+        return planned
+    size = _affordable(size, steps, planned.seconds)
+    return replace(planned, size=size, steps=steps or size.steps)
 
 
 def check_number(points: int, name: str) -> None:

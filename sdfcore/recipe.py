@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Size:
     """How large a fit is: hidden width and depth, steps, points per step, Adam's rate; ``nodes`` bounds the grids.
 
     ``warm_up`` and ``refresh`` are for what looks at its own surface: steps before the first time, and between times.
+    ``near`` says that the network begins near its end, at what the evidence says, and is only mended.
     """
 
     width: int
@@ -31,6 +32,7 @@ class Size:
     nodes: int = 0
     warm_up: int = 0
     refresh: int = 0
+    near: bool = False
 
     def changed(self, settings: Mapping[str, float]) -> Size:
         """With other numbers, by name; whole ones but for the rate.
@@ -38,7 +40,8 @@ class Size:
         Raises:
             InputError: a name that means nothing here, or a number out of range.
         """
-        known = [field.name for field in fields(self) if field.name != "steps" and getattr(self, field.name)]
+        kept = ("steps", "near")
+        known = [each.name for each in fields(self) if each.name not in kept and getattr(self, each.name)]
         made: dict[str, Any] = {}
         for name, value in settings.items():
             if name not in known:
@@ -63,6 +66,8 @@ class Recipe:
         sampler: (evidence, network, size, seed, device) → batches.
         objective: the weighted terms.
         sizes: by preset name.
+        near: whether the evidence is so good that a network of the size begins near its end. near_sizes: of such fits,
+            by preset name.
         normal_terms: names of the terms that read normals; left out where there are none.
         clip: largest norm of the gradient of the loss, or ``None``.
         certified: what the network says holds by construction, so that nothing may be mended in it afterwards.
@@ -83,6 +88,8 @@ class Recipe:
     clip: float | None = None
     certified: bool = False
     any_sign: bool = False
+    near: Callable[[Evidence, Size], bool] | None = None
+    near_sizes: Mapping[str, Size] = field(default_factory=dict)
 
     @property
     def needs(self) -> str:

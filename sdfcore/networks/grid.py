@@ -106,6 +106,7 @@ def _of_grid(side: int, keys: Tensor, first: int) -> tuple[Tensor, Tensor, Tenso
 
 
 _JUMP = 1.5  # of a distance from node to node, in the length between them: a distance itself changes by 1 at most
+_ODD = 2.0  # cells: what a grid lacks is less, or the distance is that to another side of something thin
 _CORNERS = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
 
 
@@ -186,27 +187,30 @@ class FeatureGrid(nn.Module):
         return found
 
     @torch.no_grad()
-    def begin_at(self, distance: Callable[[Array], Array]) -> bool:
+    def begin_at(self, distance: Callable[[Array], Array], *, finer: bool = False) -> bool:
         """Let the untrained field be about ``distance``, (N, 3) → (N,), unit box: interpolated on the finest full grid.
 
         One channel of that grid holds what the initial sphere lacks there, and is read out linearly; the MLP does not
         hear it at first. Nothing is done, and ``False`` said, where ``distance`` jumps from node to node: across the
         hole of an open surface, where the field is to be smooth instead.
+
+        Args:
+            finer: on every grid that is finer than that, too, what the coarser ones lack there. The field is then as
+                near to ``distance`` as its grids can be where they have nodes.
         """
         full = [i for i, cells in enumerate(self.levels) if self.config["nodes"][i] == (cells + 1) ** 3]
-        if not full:
+        if not full or jumps(distance, self.levels[full[-1]]):
             return False
-        level, column = full[-1], self.channels * full[-1]
-        cells, nodes = self.node_positions()[level]
-        wanted = distance(nodes)
-        steps = [np.abs(np.diff(wanted.reshape(3 * (cells + 1,)), axis=axis)).max() for axis in range(3)]
-        if max(steps) > _JUMP * 2 / cells:
-            return False
-        first = 1 + sum(self.config["nodes"][:level])
-        linears(self.layers)[0].weight[:, 3 + column] = 0
-        self.linear.weight[0, column] = 1
-        lacking = wanted - self(torch.from_numpy(nodes).to(self.features)).cpu().numpy()
-        self.features[first : first + len(nodes), 0] = torch.from_numpy(lacking).to(self.features)
+        positions = self.node_positions()
+        for level in range(full[-1], len(self.levels) if finer else full[-1] + 1):
+            (cells, nodes), column = positions[level], self.channels * level
+            first = 1 + sum(self.config["nodes"][:level])
+            linears(self.layers)[0].weight[:, 3 + column] = 0
+            self.linear.weight[0, column] = 1
+            lacking = distance(nodes) - self(torch.from_numpy(nodes).to(self.features)).cpu().numpy()
+            if level > full[-1]:
+                lacking[np.abs(lacking) > _ODD * 2 / cells] = 0
+            self.features[first : first + len(nodes), 0] = torch.from_numpy(lacking).to(self.features)
         return True
 
     @torch.no_grad()
@@ -265,6 +269,14 @@ class FeatureGrid(nn.Module):
 
     def _half_cells(self, points: Tensor) -> Tensor:
         return points.new_tensor(self.levels) / 2
+
+
+def jumps(distance: Callable[[Array], Array], cells: int) -> bool:
+    """Whether ``distance``, (N, 3) → (N,), changes faster than distances do on the nodes of a grid of the unit box."""
+    axis = np.linspace(-1, 1, cells + 1)
+    values = distance(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3))
+    steps = [np.abs(np.diff(values.reshape(3 * (cells + 1,)), axis=axis)).max() for axis in range(3)]
+    return bool(max(steps) > _JUMP * 2 / cells)
 
 
 def _keys(points: Array, cells: int, dense: int, reach: int) -> Array:

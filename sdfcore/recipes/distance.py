@@ -3,7 +3,8 @@
 A mesh gives exact distances with the sign of its winding number; oriented points give distances to their tangent planes
 near by and to themselves farther off, with the sign of the points' winding number. The field is taught |f| and normals
 on the surface and those distances round it, so there is nothing to discover: no stray sheets, and few steps. It begins
-at the coarse distances of its finest full grid, not at a sphere, unless they jump, as across a hole.
+at the coarse distances of its finest full grid, not at a sphere, unless they jump, as across a hole. Where nothing is
+open and noise does not matter it begins at those of all its grids, and is only mended, in small steps.
 Sources: supervision by distance, Park et al. 2019 (DeepSDF), whose clamped loss keeps the sign right everywhere; sign
 from winding numbers, Barill et al. 2018; sparse feature grids, Takikawa et al. 2021 (NGLOD) and Müller et al. 2022
 (instant-ngp).
@@ -18,6 +19,7 @@ from torch import nn
 from ..evidence import Evidence
 from ..geometry import Array
 from ..networks import FeatureGrid
+from ..networks.grid import jumps
 from ..objectives import Objective, clamped_distance, far_distance, manifold, normals_along, relative_distance
 from ..recipe import Recipe, Size
 from ..sampling import Labelled, Sampler
@@ -25,6 +27,7 @@ from ..sampling import Labelled, Sampler
 _NODES_PER_CELL = 5.4  # nodes of the finest grid per square of its side on the surface, measured on five shapes
 _NOISE = 12.0  # cells of so many deviations of the noise; fewer follow it
 _COARSEST, _DENSE = 8, 24
+_ACROSS = 2.0  # cells across what is thin, for its two sides to be held apart without an MLP
 _THIN = 4.0  # in the finest grid's half-sides: what is no thicker than two of its cells
 
 
@@ -33,18 +36,35 @@ def levels(evidence: Evidence, nodes: int) -> list[int]:
 
     Its cells are no smaller than the spacing, nor than a few times the noise, which they then average away.
     """
-    affordable = np.sqrt(_NODES_PER_CELL * evidence.area / nodes)
-    side = max(evidence.spacing, _NOISE * evidence.noise, affordable)
+    side = max(_finest_side(evidence, nodes), _NOISE * evidence.noise)
     finest = float(np.clip(2 / side, 2 * _COARSEST, 1200))
     count = 1 + int(np.floor(np.log2(finest / _COARSEST)))
     return [round(finest / 2**k) for k in range(count)][::-1]
 
 
+def _finest_side(evidence: Evidence, nodes: int) -> float:
+    return max(evidence.spacing, float(np.sqrt(_NODES_PER_CELL * evidence.area / nodes)))
+
+
+def near(evidence: Evidence, size: Size) -> bool:
+    """Whether the distances that are known can be taken for the field's.
+
+    There is no noise and no hole to be smoothed over, and the cells are small enough for what is thin.
+    """
+    side = _finest_side(evidence, size.nodes)
+    if evidence.oracle is None or _NOISE * evidence.noise > side or evidence.thinness < _ACROSS * side:
+        return False
+    return not jumps(evidence.oracle, max(cells for cells in levels(evidence, size.nodes) if cells <= _DENSE))
+
+
 def _network(evidence: Evidence, size: Size) -> nn.Module:
     grids = levels(evidence, size.nodes)
-    network = FeatureGrid.around(evidence.points, grids, dense=_DENSE, width=size.width, depth=size.depth)
+    channels = 1 if size.near else 2  # one for the distance, that the MLP does not hear
+    network = FeatureGrid.around(
+        evidence.points, grids, dense=_DENSE, channels=channels, width=size.width, depth=size.depth
+    )
     if evidence.oracle is not None:
-        network.begin_at(evidence.oracle)
+        network.begin_at(evidence.oracle, finer=size.near)
     return network
 
 
@@ -81,6 +101,12 @@ RECIPE = Recipe(
         "draft": Size(width=64, depth=2, steps=600, batch=1024, rate=6e-4, nodes=200_000),
         "balanced": Size(width=64, depth=2, steps=1400, batch=2048, rate=5e-4, nodes=300_000),
         "fine": Size(width=64, depth=3, steps=8000, batch=4096, rate=5e-4, nodes=800_000),
+    },
+    near=near,
+    near_sizes={
+        "draft": Size(width=64, depth=2, steps=250, batch=1024, rate=1e-5, nodes=200_000, near=True),
+        "balanced": Size(width=64, depth=2, steps=400, batch=2048, rate=1e-5, nodes=600_000, near=True),
+        "fine": Size(width=64, depth=3, steps=1500, batch=4096, rate=1e-5, nodes=1_600_000, near=True),
     },
     needs_normals=True,
     needs_distance=True,
