@@ -59,9 +59,10 @@ def one_thread() -> Iterator[None]:
 
 
 def small(name: str) -> Recipe:
-    """The recipe with one small size for all presets."""
-    recipe = RECIPES[name]
-    return replace(recipe, sizes=dict.fromkeys(recipe.sizes, SMALL[name]))
+    """The recipe with one small size for all presets; from near its end it takes as many steps, slower ones."""
+    recipe, size = RECIPES[name], SMALL[name]
+    near = dict.fromkeys(recipe.near_sizes, replace(size, rate=size.rate / 100, near=True))
+    return replace(recipe, sizes=dict.fromkeys(recipe.sizes, size), near_sizes=near)
 
 
 @pytest.fixture

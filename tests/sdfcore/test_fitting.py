@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdfcore import descent, fitting, storage
 from sdfcore.errors import DivergedError, InputError
+from sdfcore.evidence import Evidence
 from sdfcore.extraction import extract_sdf
 from sdfcore.fields import NeuralSDF
 from sdfcore.fitting import HISTORY, Fit
@@ -25,6 +26,7 @@ from sdfcore.geometry import Box, Mesh, PointCloud
 from sdfcore.objectives import At, Objective
 from sdfcore.parts import part_areas
 from sdfcore.recipes import RECIPES
+from sdfcore.recipes.distance import near
 
 __all__ = ["small_recipes"]
 
@@ -328,6 +330,60 @@ def test_going_on_lowers_the_loss_and_keeps_what_was_learned(stored: bool, monke
     assert second.frame is start.frame
     for name, value in start.network.state_dict().items():
         assert torch.equal(value, before[name])  # the start is not touched
+
+
+def plate(thickness: float) -> Mesh:
+    shape = trimesh.creation.box((1, 1, thickness))
+    return Mesh(np.array(shape.vertices), np.array(shape.faces))
+
+
+def near_of(points: Array, normals: Array) -> bool:
+    evidence = Evidence(0.8 * points, normals, lambda x: np.linalg.norm(x, axis=1) - 0.8)
+    return near(evidence, SMALL["distance"])
+
+
+@pytest.mark.parametrize(
+    ("source", "near"),
+    [
+        (ball(), True),
+        (ball_points(), True),
+        (ball_points(normals=False), True),
+        (open_ball(), False),
+        (plate(0.01), False),
+    ],
+    ids=["mesh", "oriented points", "unoriented points", "open mesh", "thin plate"],
+)
+def test_only_what_is_closed_clean_and_thick_begins_near_its_end(source: Mesh | PointCloud, near: bool) -> None:
+    made = fit(source, steps=1)
+    assert not made.plan.size.near  # it takes evidence to say
+    finish(made)
+    assert made.plan.size.near == made.sdf.info["near"] == near
+    if near:  # and is there before the first step
+        begun = RECIPES["distance"].network(made.evidence, made.plan.size)
+        with torch.no_grad():
+            assert begun(torch.from_numpy(made.evidence.points)).abs().mean() < 0.02
+
+
+def test_noise_that_matters_is_not_begun_at() -> None:
+    cloud = ball_points(20_000)
+    assert near_of(cloud.points, cloud.normals)
+    noisy = cloud.points + 0.01 * np.random.default_rng(0).normal(size=cloud.points.shape)
+    assert not near_of(noisy, cloud.normals)
+
+
+def test_going_on_is_from_near_only_if_the_start_was() -> None:
+    far, near = finished(open_ball(), steps=2), finished(ball(), steps=2)
+    assert not finished(ball(), start=far.sdf, steps=2).plan.size.near
+    assert finished(ball(), start=near.sdf, steps=2).plan.size.near
+    assert not finished(open_ball(), start=near.sdf, steps=2).plan.size.near
+
+
+def test_settings_and_budgets_hold_from_near_too() -> None:
+    made = finished(ball(), steps=3, settings={"width": 24, "nodes": 4000})
+    assert (made.step, made.plan.steps, made.plan.size.width, made.plan.size.nodes) == (3, 3, 24, 4000)
+    assert finished(ball(), seconds=30, steps=4).step == 4
+    with pytest.raises(InputError, match="near"):
+        fit(ball(), settings={"near": 1})
 
 
 def test_going_on_keeps_the_recipe_unless_another_is_named() -> None:

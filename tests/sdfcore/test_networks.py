@@ -505,18 +505,22 @@ def test_an_mlp_too_narrow_for_its_inputs_is_refused() -> None:
     assert MLP(24, 4, skip=0, octaves=4)(torch.zeros(1, 3)).shape == (1,)
 
 
-def test_a_grid_begins_at_a_coarse_distance() -> None:
+@pytest.mark.parametrize(("finer", "channels"), [(False, 2), (True, 1)])
+def test_a_grid_begins_at_a_coarse_distance(finer: bool, channels: int) -> None:
     points = np.random.default_rng(0).normal(size=(2000, 3))
     points = 0.4 * points / np.linalg.norm(points, axis=1, keepdims=True) + [0.3, 0, 0]
-    network = FeatureGrid.around(points, [8, 16, 32, 64], dense=16, width=32)
-    distance = lambda x: np.linalg.norm(x - [0.3, 0, 0], axis=1) - 0.4
-    assert network.begin_at(distance)
+    make = lambda: FeatureGrid.around(points, [8, 16, 32, 64], dense=16, channels=channels, width=32)
+    network, distance = make(), lambda x: np.linalg.norm(x - [0.3, 0, 0], axis=1) - 0.4
+    assert network.begin_at(distance, finer=finer)
     at = np.random.default_rng(1).uniform(-0.95, 0.95, (2000, 3))
     with torch.no_grad():
         found = network(torch.from_numpy(at).float()).numpy()
+        there = network(torch.from_numpy(points).float()).numpy()
     np.testing.assert_allclose(found, distance(at), atol=0.06)
     assert np.abs(found - distance(at)).mean() < 0.01
-    other = FeatureGrid.around(points, [8, 16, 32, 64], dense=16, width=32)
+    side = 2 / (64 if finer else 16)  # a trilinear cell lacks h²/8r of a sphere's value, of the first sphere's, too
+    assert np.abs(there).max() < 4 * side**2 / (8 * 0.4)
+    other = make()
     before = other.features.clone()
-    assert not other.begin_at(lambda x: np.where(x[:, 2] > 0, 1.0, -1.0) * (0.3 + np.abs(x[:, 0])))
+    assert not other.begin_at(lambda x: np.where(x[:, 2] > 0, 1.0, -1.0) * (0.3 + np.abs(x[:, 0])), finer=finer)
     assert torch.equal(other.features, before)

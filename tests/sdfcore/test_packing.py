@@ -66,27 +66,39 @@ def test_networks_that_differ_are_refused(grids: list[FeatureGrid]) -> None:
         PackedGrids([grids[0], FeatureGrid([4], [125], width=8)])
 
 
-def ball(radius: float, count: int = 1500) -> PointCloud:
+def ball(radius: float, count: int = 1500, above: float = 1.0) -> PointCloud:
     n = directions(count)
+    n = n[n[:, 2] < above]
     return PointCloud(radius * n, n)
 
 
-def fit(radius: float, seed: int = 0, steps: int = 40) -> Fit:
-    cloud = ball(radius) if radius < 2 else PointCloud(ball(1.0, 4000).points * [1, 0.7, 0.4], ball(1.0, 4000).normals)
+def ellipsoid() -> PointCloud:
+    n, axes = directions(4000), np.array([1, 0.7, 0.4])
+    return PointCloud(n * axes, n / axes / np.linalg.norm(n / axes, axis=1, keepdims=True))
+
+
+def fit(source: float | PointCloud, seed: int = 0, steps: int = 40) -> Fit:
+    cloud = source if isinstance(source, PointCloud) else ball(source)
     return Fit(cloud, recipe="distance", preset="draft", steps=steps, seed=seed, resolution=32, device="cpu")
 
 
-def test_packed_fits_become_what_they_become_alone() -> None:
-    alone = [fit(1.0, 0), fit(3.0, 1)]
+@pytest.mark.parametrize(
+    ("sources", "near"),
+    [((ball(1.0), ellipsoid()), True), ((ball(1.0, above=0.6), ball(3.0, 4000, above=0.5)), False)],
+    ids=["clean", "open"],
+)
+def test_packed_fits_become_what_they_become_alone(sources: tuple[PointCloud, PointCloud], near: bool) -> None:
+    alone = [fit(source, seed) for seed, source in enumerate(sources)]
     for one in alone:
         for _ in one:
             pass
-    together = [fit(1.0, 0), fit(3.0, 1)]
+    together = [fit(source, seed) for seed, source in enumerate(sources)]
     seen = [progress.step for progress in Pack(together) if progress.step]
     assert seen == list(range(1, 41))
     probes = torch.rand((500, 3)) * 2 - 1
     for one, other in zip(alone, together, strict=True):
         assert other.step == 40
+        assert other.plan.size.near == near
         assert other.history["step"] == one.history["step"]
         a, b = one.sdf, other.sdf
         torch.testing.assert_close(a.network(probes), b.network(probes), atol=2e-3, rtol=0)
@@ -105,6 +117,8 @@ def test_a_pack_that_is_left_keeps_what_it_reached() -> None:
 def test_fits_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="differ"):
         Pack([fit(1.0), fit(1.0, steps=50)])
+    with pytest.raises(ValueError, match="differ"):  # as it turns out when they are prepared
+        list(Pack([fit(1.0), fit(ball(1.0, above=0.6))]))
     with pytest.raises(ValueError, match="budget of steps"):
         Pack([Fit(ball(1.0), recipe="distance", seconds=5.0)])
     with pytest.raises(ValueError, match="no feature grids"):
