@@ -98,10 +98,26 @@ class Evidence:
         """
         if self.normals is None or self.oracle is None:
             return float("inf")
+        depths, thick = self._thicknesses
+        return float(max(thick[len(thick) // 20] * np.sqrt(depths[1] / depths[0]), depths[0]))  # between two depths
+
+    def share_thinner(self, than: float) -> float:
+        """Of the surface, the share that has no solid under it as thick as ``than``, unit box; at most eight spacings.
+
+        0 without normals or an oracle.
+        """
+        if self.normals is None or self.oracle is None:
+            return 0.0
+        _, thick = self._thicknesses
+        return float(np.mean(thick < than))
+
+    @cached_property
+    def _thicknesses(self) -> tuple[Array, Array]:
+        """The depths that were looked at, and in ascending order the thickness under some of the points."""
+        assert self.normals is not None
         some = np.random.default_rng(0).permutation(len(self.points))[:2000]
         depths = self.spacing * np.geomspace(0.5, 8.0, 13)
-        thick = np.sort(self.thickness(self.points[some], self.normals[some], depths))
-        return float(max(thick[len(thick) // 20] * np.sqrt(depths[1] / depths[0]), depths[0]))  # between two depths
+        return depths, np.sort(self.thickness(self.points[some], self.normals[some], depths))
 
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""

@@ -27,7 +27,7 @@ from ..sampling import Labelled, Sampler
 _NODES_PER_CELL = 5.4  # nodes of the finest grid per square of its side on the surface, measured on five shapes
 _NOISE = 12.0  # cells of so many deviations of the noise; fewer follow it
 _COARSEST, _DENSE = 8, 24
-_ACROSS = 2.0  # cells across what is thin, for its two sides to be held apart without an MLP
+_ACROSS, _FEW = 2.0, 0.01  # cells across, for two sides to be held apart without an MLP, but for this share
 _THIN = 4.0  # in the finest grid's half-sides: what is no thicker than two of its cells
 
 
@@ -49,10 +49,10 @@ def _finest_side(evidence: Evidence, nodes: int) -> float:
 def near(evidence: Evidence, size: Size) -> bool:
     """Whether the distances that are known can be taken for the field's.
 
-    There is no noise and no hole to be smoothed over, and the cells are small enough for what is thin.
+    There is no noise and no hole to be smoothed over, and the cells are small enough for all but little that is thin.
     """
     side = _finest_side(evidence, size.nodes)
-    if evidence.oracle is None or _NOISE * evidence.noise > side or evidence.thinness < _ACROSS * side:
+    if evidence.oracle is None or _NOISE * evidence.noise > side or evidence.share_thinner(_ACROSS * side) > _FEW:
         return False
     return not jumps(evidence.oracle, max(cells for cells in levels(evidence, size.nodes) if cells <= _DENSE))
 
