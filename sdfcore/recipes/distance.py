@@ -106,7 +106,7 @@ RECIPE = Recipe(
     near_sizes={
         "draft": Size(width=64, depth=2, steps=250, batch=1024, rate=1e-5, nodes=200_000, near=True),
         "balanced": Size(width=64, depth=2, steps=400, batch=2048, rate=1e-5, nodes=600_000, near=True),
-        "fine": Size(width=64, depth=3, steps=1500, batch=4096, rate=1e-5, nodes=1_600_000, near=True),
+        "fine": Size(width=64, depth=3, steps=600, batch=4096, rate=1e-5, nodes=1_600_000, near=True),
     },
     needs_normals=True,
     needs_distance=True,
