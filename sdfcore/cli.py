@@ -177,7 +177,7 @@ def mesh(
 @click.argument("result", metavar="A", type=_FILE)
 @click.argument("truth", metavar="B", type=_FILE)
 @click.option("--samples", type=click.IntRange(min=100), default=100_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def compare(result: Path, truth: Path, samples: int, seed: int, as_json: bool) -> None:
     """How far mesh A is from B, a mesh or points: unsquared distances, in world units, both directions."""

@@ -45,7 +45,8 @@ def extract(
         box: where to look; a side that is no multiple of the cell grows to the next one, at both ends.
         resolution: cells along the longest side of ``box``.
         level: which level set; positive is outside for a distance.
-        refine: secant steps that move each vertex along its lattice edge onto the level set of the field itself.
+        refine: steps that move each vertex along its lattice edge onto the level set of the field itself: secants, and
+            last Newton's, along the gradient that its normal is taken from.
         search: how thoroughly parts of the surface are looked for.
         chunk: points per call of ``field``; 16384 was the fastest on processors.
         device: of the points given to ``field``; ``None`` takes the field's own ``device``, else the processor.
@@ -66,10 +67,8 @@ def extract(
         raise _no_surface(level, sampler)
     marched = march(cells, corners, grid.nodes)
     meter(0.85)
-    along = _refined(marched, grid, sampler, refine, meter.span(0.85, 0.9))
-    vertices = grid.origin + (marched.nodes - grid.pad + along) * grid.cell
-    capped = np.asarray(np.isinf(marched.ends).any(axis=1))
-    normals = _normals(vertices, marched.faces, capped, sampler, meter.span(0.9, 1.0))
+    vertices, gradients = _settled(_Edges(marched, grid), sampler, refine, meter.span(0.85, 1.0))
+    normals = _normals(vertices, marched, gradients.astype(np.float64))
     meter(1.0)
     return Mesh(vertices, marched.faces, normals)
 
@@ -188,20 +187,25 @@ class _Sampler:
             values = (
                 torch.cat([_checked(self._field(part), len(part)) for part in self._chunks(positions)]).cpu().numpy()
             )
+        return self._finite(values)
+
+    def slopes(self, positions: Array, progress: Progress) -> tuple[Array, Array]:
+        """(N,) float32 as :meth:`values`, and the gradient there (N, 3), zero where the field does not say."""
+        values, gradients = [], []
+        for points in self._chunks(positions):
+            value, gradient = _value_and_gradient(self._field, points)
+            values.append(_checked(value, len(points)).detach().cpu().numpy())
+            gradients.append(gradient.detach().cpu().numpy())
+            progress(len(values) * self._chunk / len(positions))
+        return self._finite(np.concatenate(values)), np.concatenate(gradients)
+
+    def _finite(self, values: Array) -> Array:
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise InputError(f"The field is not a finite number at {bad} of {len(values)} points.", "Fit it again.")
         self.minimum = min(self.minimum, float(values.min()))
         self.maximum = max(self.maximum, float(values.max()))
         return values.astype(np.float32) - np.float32(self._level)
-
-    def gradients(self, positions: Array, progress: Progress) -> Array:
-        """(N, 3) float32 at ``positions`` (N, 3)."""
-        parts: list[Array] = []
-        for points in self._chunks(positions):
-            parts.append(_gradient(self._field, points).detach().cpu().numpy())
-            progress(len(parts) * self._chunk / len(positions))
-        return np.concatenate(parts)
 
 
 def _checked(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -213,18 +217,19 @@ def _checked(values: torch.Tensor, count: int) -> torch.Tensor:
     return values
 
 
-def _gradient(field: Field, points: torch.Tensor) -> torch.Tensor:
-    """(N, 3); zero where the field does not say. Reverse mode: thrice as fast as forward mode, and nothing is kept."""
+def _value_and_gradient(field: Field, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N,) and (N, 3), that zero where the field does not say. Reverse mode: thrice as fast as forward mode, and
+    nothing is kept."""
     own = getattr(field, "value_and_gradient", None)
     if own is not None:
         with torch.no_grad():
-            gradient: torch.Tensor = own(points)[1]
-        return gradient
+            value, gradient = own(points)
+        return value, gradient
     with torch.enable_grad():
         value = field(points.requires_grad_(True))
         if not value.requires_grad:
-            return torch.zeros_like(points)
-        return torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)[0]
+            return value, torch.zeros_like(points)
+        return value, torch.autograd.grad(value.sum(), points, allow_unused=True, materialize_grads=True)[0]
 
 
 def _device(field: Field, device: torch.device | str | None) -> torch.device | str:
@@ -244,42 +249,81 @@ def _out_of_range(level: float, minimum: float, maximum: float) -> NoSurfaceErro
     )
 
 
-def _refined(marched: Marched, grid: Grid, sampler: _Sampler, steps: int, progress: Progress) -> Array:
-    """``marched.along`` after ``steps`` bracketed secant steps (Anderson and Björck 1973) on each lattice edge.
+def _settled(edges: _Edges, sampler: _Sampler, steps: int, progress: Progress) -> tuple[Array, Array]:
+    """(V, 3) vertices after ``steps``, and (V, 3) the gradients they were last moved by, or would have been."""
+    for step in range(steps - 1):
+        edges.secant(sampler.values(edges.places()[edges.movable]))
+        progress((step + 1) / (steps + 2))
+    start = max(steps - 1, 0) / (steps + 2)
+    values, gradients = sampler.slopes(edges.places(), lambda fraction: progress(start + (1 - start) * fraction))
+    if steps:
+        edges.newton(values[edges.movable], gradients[edges.movable])
+    return edges.places(), gradients
+
+
+class _Edges:
+    """Vertices on their lattice edges, and between which ends the level set is known to cross each.
 
     A vertex never leaves its edge, so no face can fold; vertices of the cap and inside cells stay.
+
+    Attributes:
+        movable: (M,) which vertices can be moved; what is given to a step is of these.
     """
-    along = marched.along.copy()
-    movable = np.flatnonzero((marched.axis < 3) & np.isfinite(marched.ends).all(axis=1))
-    nodes, axis = marched.nodes[movable] - grid.pad, marched.axis[movable]
-    edge = np.tile([0.0, 1.0], (len(movable), 1))
-    ends = marched.ends[movable].astype(np.float64)
-    kept = np.full(len(movable), -1)  # which end the last step kept
-    for step in range(steps):
-        middle = along[movable, axis]
-        value = sampler.values(grid.origin + (nodes + along[movable]) * grid.cell).astype(np.float64)
-        moved = ((value < 0) == (ends[:, 1] < 0)).astype(np.int64)  # the end whose sign the middle has
-        rows = np.arange(len(movable))
+
+    def __init__(self, marched: Marched, grid: Grid) -> None:
+        self._marched, self._grid = marched, grid
+        self._along = marched.along.copy()
+        self.movable = np.flatnonzero((marched.axis < 3) & np.isfinite(marched.ends).all(axis=1))
+        self._axis = marched.axis[self.movable]
+        self._rows = np.arange(len(self.movable))
+        self._between = np.tile([0.0, 1.0], (len(self.movable), 1))
+        self._ends = marched.ends[self.movable].astype(np.float64)
+        self._kept = np.full(len(self.movable), -1)  # which end the last step kept
+
+    def places(self) -> Array:
+        """(V, 3) float64, where the field is asked."""
+        return self._grid.origin + (self._marched.nodes - self._grid.pad + self._along) * self._grid.cell
+
+    def secant(self, values: Array) -> None:
+        """A bracketed step (Anderson and Björck 1973) from the field's ``values`` (M,) where the vertices are."""
+        self._move(self._narrowed(values.astype(np.float64)))
+
+    def newton(self, values: Array, gradients: Array) -> None:
+        """A step along the field's slope from ``values`` (M,) and ``gradients`` (M, 3); a secant where it would leave
+        what the level set lies between."""
+        values = values.astype(np.float64)
+        middle = self._along[self.movable, self._axis]
+        secant = self._narrowed(values)
         with np.errstate(divide="ignore", invalid="ignore"):
-            shrink = 1 - value / ends[rows, moved]
+            found = middle - values / (gradients[self._rows, self._axis].astype(np.float64) * self._grid.cell)
+        lower, upper = self._between.T
+        self._move(np.where((lower < found) & (found < upper), found, secant))
+
+    def _narrowed(self, values: Array) -> Array:
+        """(M,) where the secant is zero once ``values`` (M,) have replaced those of the ends of their sign."""
+        rows = self._rows
+        moved = ((values < 0) == (self._ends[:, 1] < 0)).astype(np.int64)  # the end whose sign the middle has
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shrink = 1 - values / self._ends[rows, moved]
         shrink = np.where(shrink > 0, shrink, 0.5)
-        ends[rows, 1 - moved] *= np.where(kept == 1 - moved, shrink, 1.0)
-        edge[rows, moved], ends[rows, moved], kept = middle, value, 1 - moved
-        secant = edge[:, 0] + (edge[:, 1] - edge[:, 0]) * ends[:, 0] / (ends[:, 0] - ends[:, 1])
-        along[movable, axis] = np.clip(secant, NEAREST, 1 - NEAREST)
-        progress((step + 1) / steps)
-    return along
+        self._ends[rows, 1 - moved] *= np.where(self._kept == 1 - moved, shrink, 1.0)
+        self._between[rows, moved] = self._along[self.movable, self._axis]
+        self._ends[rows, moved], self._kept = values, 1 - moved
+        (start, end), (first, last) = self._between.T, self._ends.T
+        return start + (end - start) * first / (first - last)
+
+    def _move(self, along: Array) -> None:
+        self._along[self.movable, self._axis] = np.clip(along, NEAREST, 1 - NEAREST)
 
 
-def _normals(vertices: Array, faces: Array, capped: Array, sampler: _Sampler, progress: Progress) -> Array:
-    """(V, 3) unit normals: the field's gradient, and that of the faces where it has none and on the cap."""
-    normals = sampler.gradients(vertices, progress).astype(np.float64)
-    lengths = np.linalg.norm(normals, axis=1)
-    bad = capped | ~(lengths > 1e-12) | ~np.isfinite(lengths)
+def _normals(vertices: Array, marched: Marched, gradients: Array) -> Array:
+    """(V, 3) unit normals: the ``gradients``, and those of the faces where they are none and on the cap."""
+    lengths = np.linalg.norm(gradients, axis=1)
+    bad = np.isinf(marched.ends).any(axis=1) | ~(lengths > 1e-12) | ~np.isfinite(lengths)
     if bad.any():
-        normals[bad] = _face_normals(vertices, faces)[bad]
-        lengths = np.linalg.norm(normals, axis=1)
-    return normals / lengths[:, None]
+        gradients[bad] = _face_normals(vertices, marched.faces)[bad]
+        lengths = np.linalg.norm(gradients, axis=1)
+    return gradients / lengths[:, None]
 
 
 def _face_normals(vertices: Array, faces: Array) -> Array:

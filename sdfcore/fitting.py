@@ -198,7 +198,10 @@ class Fit:
             return copy.deepcopy(start).requires_grad_(True)  # what a fit gives away is frozen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
-            return recipe.network(self.evidence, self.plan.size)
+            try:
+                return recipe.network(self.evidence, self.plan.size)
+            except ValueError as error:  # sizes can be set one by one, and some do not go together
+                raise InputError(f"{recipe.title} has no such network: {error}.", "Leave width and depth.") from error
 
     # The work --------------------------------------------------------------------------------------------------------
 

@@ -236,6 +236,21 @@ def test_refining_puts_vertices_on_the_surface_without_changing_faces() -> None:
     assert errors[3] <= NEAREST * 2 / 40 * 1.01
 
 
+def test_a_wrong_gradient_moves_no_vertex_off_its_edge() -> None:
+    """A network's slope may say anything; what the level set lies between is known from values alone."""
+
+    class Wrong:
+        def __call__(self, points: torch.Tensor) -> torch.Tensor:
+            return sphere()(points)
+
+        def value_and_gradient(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self(points), torch.sin(1e4 * points) * 1e-3
+
+    mesh = extract(Wrong(), CUBE, 40, refine=1)
+    assert_closed(mesh)
+    assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 0.5).max() < 1e-3, "a secant where the slope cannot be"
+
+
 SILENT: dict[str, Field] = {
     "flat": lambda points: torch.sign(points.norm(dim=-1) - 0.5) + 0 * points.sum(dim=-1),
     "numpy": lambda points: torch.from_numpy(np.linalg.norm(points.detach().numpy(), axis=1) - 0.5),

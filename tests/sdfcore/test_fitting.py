@@ -394,6 +394,12 @@ def test_going_on_keeps_the_recipe_unless_another_is_named() -> None:
     assert other.sdf.network.kind == "mlp"  # the network is the start's
 
 
+@pytest.mark.parametrize(("recipe", "settings"), [("regression", {"width": 16}), ("digs", {"depth": 1})])
+def test_sizes_that_do_not_go_together_are_refused(recipe: str, settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="no such network"):
+        finished(ball_points(), recipe=recipe, settings=settings)
+
+
 # What goes wrong ----------------------------------------------------------------------------------------------------
 
 
