@@ -406,21 +406,23 @@ def test_points_are_spoiled_as_the_suite_says() -> None:
     assert np.sqrt(np.mean(moved**2) / 3) == pytest.approx(0.005 * 2 * np.sqrt(3), rel=0.05)
 
 
-def extraction_row(seconds: float, coarse: float, fine: float, apart: float) -> dict[str, Any]:
-    timing = {"seconds": seconds, "vertices": 1234}
-    dense = {"apart": apart, "vertices": 5, "vertices_dense": 6}
-    return {"name": "a", "coarse": {**timing, "peak_mib": coarse}, "fine": {**timing, "peak_mib": fine}, "dense": dense}
+def extraction_row(*limits: float) -> dict[str, Any]:
+    quick, coarse, slow, fine, finest, apart, off = limits
+    timing = lambda seconds, memory: {"seconds": seconds, "vertices": 1234, "peak_mib": memory}
+    timings = {"coarse": timing(quick, coarse), "fine": timing(slow, fine), "finest": timing(30.0, finest)}
+    return {"name": "a", **timings, "dense": {"apart": apart, "vertices": 5, "vertices_dense": 6}, "off": off}
 
 
 def test_extraction_is_as_good_as_its_worst_network() -> None:
-    good = extraction_row(4.9, 1000, 2000, 1e-6)
-    assert [bar.passed for bar in extraction.bars([good])] == [True] * 4
-    for bad in range(4):
-        limits = [4.9, 1000.0, 2000.0, 1e-6]
-        limits[bad] = [5.1, 1030.0, 2050.0, 2e-5][bad]
+    best = [1.4, 1000.0, 5.9, 2000.0, 4000.0, 1e-6, 9e-5]
+    good = extraction_row(*best)
+    assert [bar.passed for bar in extraction.bars([good])] == [True] * 7
+    for bad in range(7):
+        limits = list(best)
+        limits[bad] = [1.6, 1030.0, 6.1, 2050.0, 4100.0, 2e-5, 2e-4][bad]
         passed = [bar.passed for bar in extraction.bars([extraction_row(*limits), good])]
-        assert passed == [row != bad for row in range(4)]
-    assert "| `a` | 4.9 | 1000 | 1,234 | 4.9 | 2000 | 1,234 | 1.0e-06 | 5 | 6 |" in extraction.section([good], "c", 2)
+        assert passed == [row != bad for row in range(7)]
+    assert "| 30.0 | 4000 | 1,234 | 1.0e-06 | 5 | 6 | 9.0e-05 |" in extraction.section([good], "c", 2)
 
 
 def test_dense_evaluation_finds_the_same_vertices_and_the_recipe_is_of_the_size_measured() -> None:
@@ -433,3 +435,4 @@ def test_dense_evaluation_finds_the_same_vertices_and_the_recipe_is_of_the_size_
     found = extraction.against_dense(sdf, 20)
     assert found["vertices"] == found["vertices_dense"] > 50
     assert found["apart"] < 1e-5
+    assert 0 < extraction.off_surface(sdf, 64) < extraction.off_surface(sdf, 20) < 1e-3

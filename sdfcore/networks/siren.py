@@ -40,8 +40,12 @@ class Siren(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""
         h = points
-        for layer in linears(self.layers):
-            h = self.activation(layer(h))
+        if torch.is_grad_enabled():
+            for layer in linears(self.layers):
+                h = self.activation(layer(h))
+        else:  # nothing goes back: the same numbers in one array for each layer, not three
+            for layer in linears(self.layers):
+                h = layer(h).mul_(self.activation.omega).sin_()
         return self.last(h)[:, 0]
 
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
