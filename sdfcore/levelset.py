@@ -21,6 +21,8 @@ _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
     for side in (-1, 1)
 ]
 
+_FARTHEST = np.sqrt(np.where(CORNERS[:, :, None] == CORNERS[:, None, :], 1, 4).sum(axis=0))  # of a half, from each corner
+
 
 class Finder(Protocol):
     """A way to find the cells that a level set crosses."""
@@ -127,8 +129,9 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tuple[_Blocks, tuple[Array, Array]]:
     """The halves of ``parents``, ``stride`` cells a side, that may hold the level; the nodes known there, and values.
 
-    Each has one corner in common with its parent: the one that it is named by. Of a parent that the level crosses for
-    certain the likeliest stays in any case, as a part needs but one crossing to be found.
+    Each has one corner in common with its parent: the one that it is named by. What the parent's slope makes of the
+    values at all eight must let the level in. Of a parent that the level crosses for certain the likeliest stays in any
+    case, as a part needs but one crossing to be found.
     """
     assert parents.slopes is not None
     assert parents.corners is not None
@@ -136,6 +139,8 @@ def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tupl
     shared = (blocks.reshape(3, -1, 8) + CORNERS[:, None, :]).reshape(3, -1)
     values, slopes = parents.corners.T.reshape(-1), np.repeat(parents.slopes, 8)
     keep = np.abs(values) <= np.sqrt(3) * search.reach(slopes, stride, grid.cell)
+    size, reach = np.abs(parents.corners), search.reach(parents.slopes, 2 * stride, grid.cell) / 2
+    keep &= np.stack([(size <= far[:, None] * reach).all(axis=0) for far in _FARTHEST], axis=1).reshape(-1)
     certain = np.flatnonzero(crosses(parents.corners))
     keep[8 * certain + np.abs(parents.corners[:, certain]).argmin(axis=0)] = True
     keep |= _at_border(grid, stride, blocks) & (values < 0)
