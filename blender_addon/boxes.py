@@ -40,6 +40,6 @@ def mesh_of(name: str, result: Any, lower: Array, upper: Array, state: Array) ->
 def over(result: Any, mesh: Any) -> Any:
     """An object of ``mesh`` where ``result`` is, drawn as wires."""
     made = bpy.data.objects.new(mesh.name, mesh)
-    made.display_type = "WIRE"
+    made.display_type, made.hide_render = "WIRE", True
     results.lay_over(result, made)
     return made

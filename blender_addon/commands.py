@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import secrets
 import sys
 import tempfile
@@ -201,6 +202,13 @@ def select(objects: Sequence[Any]) -> None:
     layer.objects.active = objects[0]
 
 
+def unknown(name: str, value: Any, error: TypeError) -> InputError:
+    """What to say of an argument that a property does not take; Blender's ``error`` ends with what it would take."""
+    known = re.findall(r"'([^']+)'", str(error).split(" not found in ")[-1])
+    hint = f"Choose one of: {', '.join(known)}." if known else "See --help."
+    return InputError(f"--{name.replace('_', '-')} cannot be {value}.", hint)
+
+
 def _settle(arguments: argparse.Namespace) -> None:
     settings = bpy.context.scene.sdf
     for name in _SETTINGS:
@@ -209,7 +217,7 @@ def _settle(arguments: argparse.Namespace) -> None:
             try:
                 setattr(settings, name, value)
             except TypeError as error:  # an enum's answer to a name it does not have
-                raise InputError(f"--{name} {value}: {error}.") from error
+                raise unknown(name, value, error) from error
     if arguments.no_modifiers:
         settings.use_modifiers = False
 

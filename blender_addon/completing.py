@@ -11,7 +11,7 @@ import numpy as np
 from ..sdfcore.protocol import Message
 from . import meshes, previews, requests, results, spaces
 from .operators import JobOperator, Outcome
-from .space_operators import with_space
+from .space_operators import in_object_mode, with_space
 from .states import Job
 
 Context = bpy.types.Context
@@ -108,7 +108,7 @@ class SDF_OT_show_observed(bpy.types.Operator):
         if not _marked(context.active_object):
             cls.poll_message_set("Select an object made by Complete Scan")
             return False
-        return True
+        return in_object_mode(cls, context)
 
     def execute(self, context: Context) -> Outcome:
         mesh = context.active_object.data

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 
 from ..sdfcore.protocol import Message
-from . import boxes
+from . import boxes, results
 
 SUFFIX, POINTER = ".doubt", "sdf_doubt"  # on the result: the object of the boxes
 _MOST = 50_000  # boxes: more show nothing more
@@ -23,9 +23,7 @@ def show(result: Any, message: Message) -> Any | None:
     of the latter they are hidden at first.
     """
     given = [message.arrays.get(name) for name in _ARRAYS]
-    held = result.get(POINTER)
-    if not isinstance(held, bpy.types.Object):
-        held = None
+    held = _held(result)
     if any(part is None for part in given) or not len(given[0]):  # type: ignore[arg-type]
         if held is not None:
             _exchange(held, bpy.data.meshes.new(held.data.name))
@@ -37,8 +35,28 @@ def show(result: Any, message: Message) -> Any | None:
     else:
         _exchange(held, mesh)
     if not (state == _MISSING).any():  # what is in doubt only lies close to the mesh, and would cover it
-        held.hide_set(True)
+        layer = bpy.context.view_layer
+        layer.update()
+        if results.in_layer(held, layer):
+            held.hide_set(True)
     return held
+
+
+def _held(result: Any) -> Any:
+    """The boxes of the mesh before; ``None`` where there are none, they were deleted, or they are another result's.
+
+    A copy of a result points to the boxes of what it is a copy of.
+    """
+    held = result.get(POINTER)
+    if not isinstance(held, bpy.types.Object):
+        return None
+    if not results.is_placed(held):
+        del result[POINTER]
+        if not any(other.get(POINTER) == held for other in bpy.data.objects):
+            bpy.data.objects.remove(held)
+        return None
+    first = min((o for o in bpy.data.objects if o.get(POINTER) == held), key=lambda o: o.session_uid)
+    return held if first == result else None
 
 
 def _exchange(held: Any, mesh: Any) -> None:

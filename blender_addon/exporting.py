@@ -114,21 +114,32 @@ class SDF_OT_export_field(OnField):
 # --- for Geometry Nodes ------------------------------------------------------------------------------------------
 
 
+_OPENVDB = ("openvdb", "pyopenvdb")  # the latter up to Blender 4.3
+
+
 def openvdb() -> Any:
     """Blender's own OpenVDB module, which its bundled Python finds, and Blender as a Python module does not.
 
     Raises:
         InputError: this Blender brings none.
     """
-    try:
-        return importlib.import_module("openvdb")
-    except ImportError:
-        bundled = Path(bpy.utils.resource_path("LOCAL")) / "python" / "lib"
-        places = [str(p) for p in bundled.glob("python*/site-packages") if any(p.glob("openvdb*"))]
-        if not places:
-            raise InputError("This Blender brings no OpenVDB.", "Use a build from blender.org.") from None
-        sys.path += [place for place in places if place not in sys.path]
-        return importlib.import_module("openvdb")
+    if (found := _imported()) is not None:
+        return found
+    bundled = Path(bpy.utils.resource_path("LOCAL")) / "python" / "lib"
+    places = [str(p) for p in bundled.glob("python*/site-packages") if any(p.glob("*openvdb*"))]
+    sys.path += [place for place in places if place not in sys.path]
+    if (found := _imported()) is not None:
+        return found
+    raise InputError("This Blender brings no OpenVDB.", "Use a build from blender.org.")
+
+
+def _imported() -> Any:
+    for name in _OPENVDB:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
 
 
 def write_volume(path: Path, message: Message) -> None:

@@ -24,6 +24,7 @@ from ..sdfcore.protocol import Message
 from . import connection, engine, preferences, previews, results, windows
 from .jobs import Job, Jobs, State
 from .news import unplaced
+from .states import SPACE_KINDS
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ class Runtime:
 
     def submit(self, job: Job) -> Job:
         """Queue ``job`` and keep the timer going; returns at once."""
-        self.notice = None
+        if "receive" not in job.target:  # what follows a slider says nothing of what the user began
+            self.notice = None
         self.jobs.submit(job)
         wake()
         return job
@@ -143,9 +145,9 @@ class Runtime:
         """
         kept = job.state is State.FAILED
         try:
-            getattr(bpy.ops.sdf, "apply_shapes" if "put" in job.target and not kept else "apply_result")(
-                "EXEC_DEFAULT", True, job=job.id
-            )
+            put = "put" in job.target and not kept
+            name = "apply_result" if not put else "apply_shapes" if job.kind in SPACE_KINDS else "apply_made"
+            getattr(bpy.ops.sdf, name)("EXEC_DEFAULT", True, job=job.id)
         except RuntimeError as error:  # Blender did not let it run
             log.error("%s: %s", job.title, error)
             job.error = job.error or unplaced(error)

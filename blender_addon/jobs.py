@@ -61,6 +61,7 @@ class Jobs:
         self._deadline = float("inf")  # for the answer that is waited for: ready, or cancelled
         self._idle_since = clock()
         self._news = News(host)
+        self._outdated = False  # the settings of the worker have changed since it was started
 
     # -- what the user does ------------------------------------------------------------------------------------------
 
@@ -121,8 +122,12 @@ class Jobs:
             self._send(Message("hello", "", {"protocol": protocol.PROTOCOL, "version": __version__}))
 
     def release(self) -> None:
-        """End an idle worker, which frees its memory; a busy one is left alone."""
-        if self.active is None and not self._occupant:
+        """End the worker, once its present job is over if it has one; the next job starts another."""
+        self._outdated = True
+        self._retire()
+
+    def _retire(self) -> None:
+        if self._outdated and self.active is None and not self._occupant:
             self._drop()
 
     def abandon(self) -> None:
@@ -282,6 +287,7 @@ class Jobs:
 
     def _advance(self) -> None:
         """Give the worker its next job, with a fresh worker where there is none."""
+        self._retire()
         while self.queue and not self._occupant and self.active is None:
             if self.backend is not None and self._transport is not None and not self._transport.alive:
                 self._drop()  # it has left by itself, unnoticed, for a script does not pump between its jobs
@@ -323,7 +329,7 @@ class Jobs:
 
     def _drop(self) -> None:
         transport, self._transport = self._transport, None
-        self.backend, self._occupant, self._deadline = None, "", float("inf")
+        self.backend, self._occupant, self._deadline, self._outdated = None, "", float("inf"), False
         if transport is not None:
             transport.close()
 

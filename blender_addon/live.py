@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ def is_right(obj: Any, settings: Any = None) -> bool:
     return obj.data.get(SHOWN) == key_of(wanted(obj, settings))
 
 
+def has_failed(obj: Any) -> bool:
+    """Whether it was asked for what the settings say, in vain: it is not asked for again until they change."""
+    return _failed.get(obj.session_uid) == key_of(wanted(obj))
+
+
 def show(obj: Any, key: str, message: Message) -> None:
     """Exchange the mesh of ``obj`` for that of an answer.
 
@@ -144,6 +150,7 @@ def show(obj: Any, key: str, message: Message) -> None:
     if not alone:  # a linked duplicate follows sliders of its own
         obj.data = obj.data.copy()
     meshes.fill_from_world(obj.data, shape, results.stored_matrix(obj, results.MATRIX))
+    results.anchor(obj)
     obj.data[SHOWN] = key
     if not alone:  # or an undo would leave the object with a mesh that is in no step of the history
         windows.remember("Mesh of Its Own")
@@ -249,6 +256,8 @@ class Following:
 
     def _ask(self, obj: Any, slot: _Slot) -> None:
         if slot.job is not None and slot.job.state.over:
+            if slot.job.state is State.FAILED:
+                _failed[obj.session_uid] = key_of(wanted(obj))
             slot.coarse = slot.coarse and slot.job.state is State.DONE  # what failed is not tried again by itself
             slot.job = None
         if slot.job is not None:
@@ -279,11 +288,16 @@ class Following:
 
 
 _following = Following()
+_failed: dict[int, str] = {}  # by session uid, the key of what could not be made
+_rendering = False  # between the beginning of a render and its end
 
 
 def waits() -> bool:
-    """Whether there is no timer that could do the work: in the background, and in the thread that renders."""
-    return bool(bpy.app.background or bpy.app.is_job_running("RENDER"))
+    """Whether there is no timer that could do the work: in the background, and while something is rendered.
+
+    A script's render is no job of the window's, but says when it begins and ends, as all do.
+    """
+    return bool(bpy.app.background or _rendering or bpy.app.is_job_running("RENDER"))
 
 
 def touch(obj: Any) -> None:
@@ -333,10 +347,31 @@ def _on_history(*_: Any) -> None:
 
 @persistent
 def _on_load(*_: Any) -> None:
+    global _rendering
+    _rendering = False
+    _failed.clear()
     _following.clear()
 
 
+@persistent
+def _on_render(*_: Any) -> None:
+    global _rendering
+    _rendering = True
+
+
+@persistent
+def _on_rendered(*_: Any) -> None:
+    """What was changed meanwhile, and what stands at a frame of the render, follows now."""
+    global _rendering
+    _rendering = False
+    if threading.current_thread() is threading.main_thread():  # not a job's: that may start no timer
+        _on_history()
+
+
 _HANDLERS = {
+    "render_init": _on_render,
+    "render_complete": _on_rendered,
+    "render_cancel": _on_rendered,
     "load_pre": _on_load,
     "load_post": _on_history,
     "undo_post": _on_history,

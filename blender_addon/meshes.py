@@ -86,7 +86,8 @@ def _column(collection: Any, key: str, width: int, dtype: type, count: int | Non
     return values.reshape(-1, width) if width > 1 else values
 
 
-def _positions(data: Any) -> Array:
+def positions(data: Any) -> Array:
+    """(N, 3) float32 of the vertices or points of a datablock, in its own space."""
     attribute = data.attributes.get("position")
     return np.zeros((0, 3), np.float32) if attribute is None else _column(attribute.data, "vector", 3, np.float32)
 
@@ -140,7 +141,7 @@ def _read_triangles(obj: Any, data: Any, matrix: Array) -> Reading:
     polygon = _column(triangles, "polygon_index", 1, np.int32)
     materials = _material_uids(obj, data)
     slots = _column(data.polygons, "material_index", 1, np.int32)
-    vertices = transform(matrix, _positions(data))
+    vertices = transform(matrix, positions(data))
     colours, name = _point_colours(data, len(vertices))
     if mirrors(matrix):
         faces = faces[:, ::-1]
@@ -148,7 +149,7 @@ def _read_triangles(obj: Any, data: Any, matrix: Array) -> Reading:
 
 
 def _read_points(obj: Any, data: Any, matrix: Array) -> Reading:
-    positions = _positions(data)
+    positions = positions(data)
     if len(positions) == 0:
         raise EmptyInputError(f"{obj.name} has neither faces nor points.", _empty_hint(obj))
     normals = _point_normals(data)

@@ -12,6 +12,7 @@ from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 from mathutils import Matrix
 
+from ..sdfcore.errors import SdfError
 from ..sdfcore.protocol import Message
 from . import requests, results, spaces
 from .operators import JobOperator, Outcome
@@ -38,7 +39,9 @@ SIZES = {
 SUFFIXES = (".safetensors", ".npz")
 
 
-def _result_job(kind: str, name: str, body: dict[str, Any], matrix: Matrix, context: Context) -> Job:
+def _result_job(
+    kind: str, name: str, body: dict[str, Any], matrix: Matrix, context: Context, arrays: dict[str, Any] | None = None
+) -> Job:
     """A job whose answer becomes a result called ``name``, its world moved by ``matrix``."""
     here = np.eye(4)
     target = results.Target(name, 0, 0, context.scene.session_uid, here, here, None)
@@ -51,7 +54,7 @@ def _result_job(kind: str, name: str, body: dict[str, Any], matrix: Matrix, cont
         return made
 
     whole = {**body, "device": requests.device(context.scene.sdf), "title": name}
-    return Job(name, Message(kind, "", whole, {}), {"put": put})
+    return Job(name, Message(kind, "", whole, arrays or {}), {"put": put})
 
 
 def body_job(shape: str, sizes: list[float], context: Context) -> Job:
@@ -98,9 +101,14 @@ class SDF_OT_add_body(JobOperator):
 
 
 def load_job(path: Path, context: Context) -> Job:
-    """The model in a file, where it was fitted."""
-    body = {"path": str(path), "resolution": context.scene.sdf.resolution or None}
-    return _result_job("load_model", f"{path.stem}.sdf", body, Matrix.Identity(4), context)
+    """The model in a file, where it was fitted.
+
+    Raises:
+        InputError: it cannot be opened, or is too large.
+    """
+    body = {"name": path.name, "resolution": context.scene.sdf.resolution or None}
+    arrays = {"file": requests.bytes_of(path, "Choose a fitted model.")}
+    return _result_job("load_model", f"{path.stem}.sdf", body, Matrix.Identity(4), context, arrays)
 
 
 class SDF_OT_load_model(bpy.types.Operator, ImportHelper):
@@ -116,11 +124,18 @@ class SDF_OT_load_model(bpy.types.Operator, ImportHelper):
         return in_object_mode(cls, context)
 
     def execute(self, context: Context) -> Outcome:
-        return submit(self, load_job(Path(bpy.path.abspath(self.filepath)), context))
+        try:
+            job = load_job(Path(bpy.path.abspath(self.filepath)), context)
+        except SdfError as error:
+            self.report({"ERROR"}, error.line)
+            return {"CANCELLED"}
+        return submit(self, job)
 
 
 def _add_menu(self: Any, _context: Context) -> None:
-    self.layout.operator_menu_enum("sdf.add_body", "shape", text="SDF Body", icon="META_BALL")
+    column = self.layout.column()  # a part of its own: what other add-ons append below is called as they expect
+    column.operator_context = "INVOKE_DEFAULT"  # the menu's own calls as scripts do: without the dialog, and waiting
+    column.operator_menu_enum("sdf.add_body", "shape", text="SDF Body", icon="META_BALL")
 
 
 def _import_menu(self: Any, _context: Context) -> None:

@@ -245,15 +245,18 @@ class SDF_OT_toggle_source(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        result = results.of(context.active_object)
+        result = results.shown(context.active_object)
         source = None if result is None else results.source_of(result)
         if not results.in_layer(source, context.view_layer):
             cls.poll_message_set("The object it was made from is not in this view layer")
             return False
+        if not (source.visible_get() or source.hide_get()):
+            cls.poll_message_set(f"{source.name} is hidden by its monitor icon or its collection: show that first")
+            return False
         return True
 
     def execute(self, context: Context) -> Outcome:
-        result = results.of(context.active_object)
+        result = results.shown(context.active_object)
         source = results.source_of(result)
         source.hide_set(source.visible_get())
         if source.hide_get() and context.view_layer.objects.active == source:
@@ -288,6 +291,11 @@ def _keep(job: Job, context: Context) -> Any:
     return made
 
 
+# Registered, so that Adjust Last Operation is of it and not of what the user did before it arrived: Blender would undo
+# to there, and what took minutes would be lost.
+_RECORDED = {"REGISTER", "INTERNAL", "UNDO"}
+
+
 class _Applying(bpy.types.Operator):
     """Its label is the name of the undo step."""
 
@@ -315,14 +323,21 @@ class SDF_OT_apply_result(_Applying):
     bl_idname = "sdf.apply_result"
     bl_label = "Fit SDF"
     bl_description = "Put a finished job's result into the scene"
-    bl_options = {"INTERNAL", "UNDO"}
+    bl_options = _RECORDED
 
 
 class SDF_OT_apply_shapes(_Applying):
     bl_idname = "sdf.apply_shapes"
     bl_label = "Shape Space"
     bl_description = "Put what came of a shape space into the scene"
-    bl_options = {"INTERNAL", "UNDO"}
+    bl_options = _RECORDED
+
+
+class SDF_OT_apply_made(_Applying):
+    bl_idname = "sdf.apply_made"
+    bl_label = "SDF Result"
+    bl_description = "Put what was asked of a result, or made of results, into the scene"
+    bl_options = _RECORDED
 
 
 _CLASSES = (
@@ -334,6 +349,7 @@ _CLASSES = (
     SDF_OT_toggle_source,
     SDF_OT_apply_result,
     SDF_OT_apply_shapes,
+    SDF_OT_apply_made,
 )
 
 

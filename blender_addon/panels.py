@@ -7,8 +7,9 @@ from typing import Any
 
 import bpy
 
-from . import backend, host, operators, preferences, results, sizes, spaces, windows
+from . import backend, host, operators, preferences, results, sizes, windows
 from .jobs import Job, State
+from .states import SPACE_KINDS
 
 Context = bpy.types.Context
 Layout = bpy.types.UILayout
@@ -94,8 +95,8 @@ class SDF_PT_fit(SdfPanel, bpy.types.Panel):
         row.operator("sdf.fit", text=_fit_text(context), icon="MESH_ICOSPHERE")
         layout.prop(settings, "hide_source", text="Hide Source")
         layout.operator_menu_enum("sdf.compare_with", "method", text="Compare With", icon="MOD_REMESH")
-        draw_jobs(layout, lambda kind: kind not in spaces.KINDS)
-        draw_notice(layout, letters(context), lambda kind: kind not in spaces.KINDS)
+        draw_jobs(layout, lambda kind: kind not in SPACE_KINDS)
+        draw_notice(layout, letters(context), lambda kind: kind not in SPACE_KINDS)
 
 
 class SDF_PT_advanced(SdfPanel, bpy.types.Panel):
@@ -133,11 +134,11 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return _shown(context) is not None
+        return results.shown(context.active_object) is not None
 
     def draw(self, context: Context) -> None:
         layout, settings = self.layout, context.scene.sdf
-        result = _shown(context)
+        result = results.shown(context.active_object)
         row = layout.row(align=True)
         row.label(text=result.name, icon="OUTLINER_OB_MESH")
         source = results.source_of(result)
@@ -159,12 +160,6 @@ class SDF_PT_result(SdfPanel, bpy.types.Panel):
         row = layout.row(align=True)
         row.operator("sdf.remesh", icon="MOD_REMESH")
         row.operator("sdf.continue_fit", icon="PLAY")
-
-
-def _shown(context: Context) -> Any:
-    """The result to show figures of: a fit's, or a mesh that another method made."""
-    active = context.active_object
-    return results.of(active) or (active if active is not None and results.REPORT in active else None)
 
 
 def _aside(layout: Layout, text: str) -> None:

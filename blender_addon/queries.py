@@ -182,7 +182,8 @@ def put_picture(result: Any, message: Message) -> Any:
         raise EngineError("The backend's answer holds no picture.", "Update the backend: it must be of this version.")
     name, (height, width) = result.name + PICTURE_SUFFIX, colour.shape[:2]
     image = result.get(PICTURE)  # by name it could not be found: long ones are cut
-    if not isinstance(image, bpy.types.Image):
+    copied = any(other != result and other.get(PICTURE) == image for other in bpy.data.objects)  # each has its own
+    if not isinstance(image, bpy.types.Image) or copied:
         image = result[PICTURE] = bpy.data.images.new(name, width, height, alpha=True)
     elif tuple(image.size) != (width, height):
         image.scale(width, height)

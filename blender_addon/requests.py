@@ -10,7 +10,7 @@ import numpy as np
 from ..sdfcore.errors import InputError
 from ..sdfcore.geometry import Mesh, PointCloud
 from ..sdfcore.protocol import Message
-from . import meshes, preferences, results
+from . import anchors, meshes, preferences, results
 from .states import Job
 
 PREVIEW_SECONDS = 2.0
@@ -68,6 +68,7 @@ def fit_job(obj: Any, context: Any, preview: bool) -> Job:
         source_matrix=world,
         reading=reading,
         hide_source=settings.hide_source,
+        source_anchors=tuple(anchors.of(obj.data)),
     )
     body = fit_body(settings, obj.name, preview)
     return Job(obj.name, Message("fit", "", body, arrays_of(reading.shape)), {"place": target})
@@ -101,6 +102,7 @@ def _again(result: Any, context: Any) -> results.Target:
         matrix=results.stored_matrix(result, results.MATRIX),
         source_matrix=held,
         reading=reading,
+        source_anchors=tuple(anchors.of(source.data)) if source else (),
     )
 
 
@@ -141,10 +143,19 @@ def read_job(path: Path) -> Job:
     Raises:
         InputError: it cannot be opened.
     """
+    data = bytes_of(path, "Thin the scan first.")
+    return Job(path.name, Message("read", "", {"name": path.name}, {"file": data}), {"import": path.stem})
+
+
+def bytes_of(path: Path, cure: str) -> Any:
+    """The file at ``path``, (N,) uint8: the worker may be on another machine. ``cure`` is for one that is too large.
+
+    Raises:
+        InputError: it cannot be opened, or is too large.
+    """
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path.name} is larger than 4 GB.", "Thin the scan first.")
-        data = np.fromfile(path, np.uint8)
+            raise InputError(f"{path.name} is larger than 4 GB.", cure)
+        return np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}.", "Choose another file.") from error
-    return Job(path.name, Message("read", "", {"name": path.name}, {"file": data}), {"import": path.stem})

@@ -3,7 +3,8 @@
 An object with ``sdf_model`` is a result. It also has ``sdf_report`` (JSON), ``sdf_source_object`` (a pointer to its
 source, which outlives renames), ``sdf_source`` (the source's name, which counts where there is no pointer: in files of
 earlier versions) and two matrices: ``sdf_matrix``, its own local space to world space when it was fitted, and
-``sdf_source_matrix``, the same for its source. The model speaks of that world; both objects may have moved since.
+``sdf_source_matrix``, the same for its source. The model speaks of that world; both objects may have moved since, and
+both meshes within their objects (Apply, Set Origin): ``sdf_anchors`` and ``sdf_source_anchors`` tell (:mod:`.anchors`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from ..sdfcore.errors import EngineError
 from ..sdfcore.geometry import Mesh
 from ..sdfcore.protocol import Message
-from . import meshes
+from . import anchors, meshes
 
 Array = NDArray[Any]
 
@@ -35,6 +36,7 @@ SOURCE, SOURCE_OBJECT = "sdf_source", "sdf_source_object"
 MEASURES, OVERLAP, NEAREST = "measures", "overlap", "nearest"  # in the report: what was asked and found
 DETAIL = "detail"  # in the report: how strong the detail is that the fit keeps apart
 MATRIX, SOURCE_MATRIX = "sdf_matrix", "sdf_source_matrix"
+ANCHORS, SOURCE_ANCHORS = "sdf_anchors", "sdf_source_anchors"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Target:
         result: session uid of the object to refresh, 0 to make one.
         scene: session uid of the scene.
         matrix: (4, 4) local space of the result to the world of the fit.
-        source_matrix: (4, 4) the same for the source.
+        source_matrix: (4, 4) the same for the source, whose mesh had the ``source_anchors`` then.
         reading: the source as it was sent, ``None`` when there is none.
         hide_source: hide the source when the result arrives.
     """
@@ -60,6 +62,7 @@ class Target:
     source_matrix: Array
     reading: meshes.Reading | None
     hide_source: bool = False
+    source_anchors: tuple[float, ...] = ()
 
 
 def by_uid(collection: Any, uid: int) -> Any:
@@ -76,6 +79,11 @@ def of(obj: Any) -> Any:
     homes = [c for c in bpy.data.collections if _is_home(c)]
     made = [o for home in homes for o in home.objects if MODEL in o and not fixed(o) and source_of(o) == obj]
     return max(made, key=lambda o: o.session_uid) if made else None
+
+
+def shown(active: Any) -> Any:
+    """The result to show figures of when ``active`` is: a fit's, or a mesh that another method made; else ``None``."""
+    return of(active) or (active if active is not None and REPORT in active else None)
 
 
 def source_of(result: Any) -> Any:
@@ -123,9 +131,38 @@ def report(result: Any) -> dict[str, Any]:
 
 
 def stored_matrix(result: Any, key: str) -> Array:
-    """``sdf_matrix`` or ``sdf_source_matrix``; the object's own where it has none."""
+    """``sdf_matrix`` or ``sdf_source_matrix``, for the vertices as they are now; the object's own where it has none."""
+    result = result.original
     held = result.get(key)
-    return meshes.affine(result.matrix_world if held is None else list(held), result.name)
+    if held is None:
+        return meshes.affine(result.matrix_world, result.name)
+    matrix = meshes.affine(list(held), result.name)
+    if key == MATRIX:
+        return _since(matrix, result.get(ANCHORS), result)
+    return _of_source(matrix, result.get(SOURCE_ANCHORS), source_of(result))
+
+
+def _since(matrix: Array, known: Any, obj: Any) -> Array:
+    """``matrix``, local space to a world, for the vertices of ``obj`` as they are now and not as they were ``known``."""
+    if obj is None or not known:
+        return matrix
+    return matrix @ np.linalg.inv(anchors.change(list(known), obj.data))
+
+
+def _of_source(matrix: Array, known: Any, source: Any) -> Array:
+    """As :func:`_since`, of a source: one that stands where it stood was edited, and is to be taken as it is."""
+    if source is None or np.allclose(np.array(source.matrix_world), matrix, atol=1e-6 * (1 + np.abs(matrix).max())):
+        return matrix
+    return _since(matrix, known, source)
+
+
+def anchor(obj: Any) -> None:
+    """Remember where the vertices of ``obj`` are in its own space: what its ``sdf_matrix`` speaks of."""
+    found = anchors.of(obj.data)
+    if found:
+        obj[ANCHORS] = found
+    elif ANCHORS in obj:
+        del obj[ANCHORS]
 
 
 def store_bytes(owner: Any, key: str, data: Array) -> None:
@@ -147,6 +184,8 @@ def place(target: Target, message: Message, context: Any) -> Any:
     result = by_uid(bpy.data.objects, target.result)
     if target.result and result is None:
         raise EngineError(f"The result of {target.name} is no longer in the scene.", "Undo its deletion, or fit again.")
+    if result is not None:  # its mesh may have been moved within it since the job was begun
+        target = replace(target, matrix=stored_matrix(result, MATRIX))
     name = name_of(target) + SUFFIX if result is None else result.data.name
     mesh = build(name, target, message, None if result is None else result.data)
     if result is None:
@@ -206,12 +245,13 @@ def new_object(name: str, mesh: Any, target: Target, context: Any) -> Any:
     """An object of ``mesh`` over its source, wherever that is now, in the scene's collection for results; selected."""
     result = bpy.data.objects.new(name, mesh)
     scene = by_uid(bpy.data.scenes, target.scene) or context.scene
-    collection(scene).objects.link(result)
+    shown_home(scene, context).objects.link(result)
     source = by_uid(bpy.data.objects, target.source)
     matrix = target.matrix
     if source is not None:  # it may have moved while it was fitted
         moved = np.array(source.matrix_world, dtype=np.float64)
-        matrix = meshes.placement(moved @ np.linalg.inv(target.source_matrix) @ target.matrix)
+        before = _of_source(target.source_matrix, target.source_anchors, source)
+        matrix = meshes.placement(moved @ np.linalg.inv(before) @ target.matrix)
     result.matrix_world = Matrix(matrix.tolist())
     _show(result, source, target, context)
     return result
@@ -226,7 +266,15 @@ def lay_over(result: Any, made: Any) -> None:
 def home_of(obj: Any, context: Any) -> Any:
     """A collection of ``obj`` that the view layer shows; that for results, if there is none."""
     shown = set(_shown(context.view_layer.layer_collection))
-    return next((home for home in obj.users_collection if home in shown), None) or collection(context.scene)
+    return next((home for home in obj.users_collection if home in shown), None) or shown_home(context.scene, context)
+
+
+def shown_home(scene: Any, context: Any) -> Any:
+    """The scene's collection for results; the scene's own where the view layer leaves that out, or nothing would show."""
+    home = collection(scene)
+    if scene == context.scene and home not in set(_shown(context.view_layer.layer_collection)):
+        return scene.collection
+    return home
 
 
 def _shown(layer: Any) -> Iterator[Any]:
@@ -246,7 +294,7 @@ def _show(result: Any, source: Any, target: Target, context: Any) -> None:
             source.select_set(False)
         result.select_set(True)
         layer.objects.active = result
-    if target.hide_source and in_layer(source, layer):
+    if target.hide_source and in_layer(source, layer) and in_layer(result, layer):
         source.hide_set(True)
 
 
@@ -274,7 +322,7 @@ def fixed(result: Any) -> str:
 
 def version(result: Any) -> int:
     """Another number for another fit, by what its report says of it."""
-    told = {key: value for key, value in report(result).items() if key not in (MEASURES, OVERLAP)}
+    told = {key: value for key, value in report(result).items() if key not in (MEASURES, OVERLAP, NEAREST)}
     return zlib.crc32(json.dumps(told, sort_keys=True).encode())
 
 
@@ -304,7 +352,12 @@ def describe(result: Any, target: Target, message: Message) -> None:
     if source is not None:
         result[SOURCE], result[SOURCE_OBJECT] = source.name, source
     result[MATRIX] = [float(v) for v in target.matrix.ravel()]
+    anchor(result)
     result[SOURCE_MATRIX] = [float(v) for v in target.source_matrix.ravel()]
+    if target.source_anchors:
+        result[SOURCE_ANCHORS] = list(target.source_anchors)
+    elif SOURCE_ANCHORS in result:
+        del result[SOURCE_ANCHORS]
     model = message.arrays.get("model")
     if model is not None and len(model):
         store_bytes(result, MODEL, model)

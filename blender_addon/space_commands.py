@@ -134,6 +134,7 @@ def _shapes(arguments: argparse.Namespace) -> list[Any]:
 def _settle(arguments: argparse.Namespace, names: Sequence[str]) -> Any:
     """Bring the arguments into the scene's settings; returns those of spaces."""
     scene = bpy.context.scene
+    host.runtime().jobs.probe()  # it names the devices that can be chosen
     for owner, keys in ((scene.sdf, ("device", "seed")), (scene.sdf_shapes, names)):
         for key in keys:
             value = getattr(arguments, key)
@@ -141,7 +142,7 @@ def _settle(arguments: argparse.Namespace, names: Sequence[str]) -> Any:
                 try:
                     setattr(owner, key, value)
                 except TypeError as error:  # an enum's answer to a name it does not have
-                    raise InputError(f"--{key} {value}: {error}.") from error
+                    raise commands.unknown(key, value, error) from error
     return scene.sdf_shapes
 
 

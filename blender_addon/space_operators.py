@@ -198,12 +198,7 @@ def load_job(path: Path, scene: Any) -> Job:
     Raises:
         InputError: it cannot be opened, or is too large.
     """
-    try:
-        if path.stat().st_size > requests.LARGEST_FILE:
-            raise InputError(f"{path.name} is larger than 4 GB.", "Choose a shape space.")
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened: {error.strerror}.", "Choose another file.") from error
+    data = requests.bytes_of(path, "Choose a shape space.")
     job = spaces.request("describe", path.name, {}, data, scene)
     job.target["put"] = _keep(scene.session_uid, data)
     return job

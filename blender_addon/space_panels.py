@@ -8,13 +8,14 @@ import bpy
 
 from . import live, meshes, panels, spaces
 from .panels import SdfPanel
+from .states import SPACE_KINDS
 
 Context = bpy.types.Context
 Layout = bpy.types.UILayout
 
 
 def _ours(kind: str) -> bool:
-    return kind in spaces.KINDS
+    return kind in SPACE_KINDS
 
 
 def _split(layout: Layout) -> None:

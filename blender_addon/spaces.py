@@ -21,7 +21,6 @@ from .states import Job
 
 SPACE, ABOUT = "sdf_space", "sdf_space_info"
 DIRECTIONS = 6  # principal directions that have a slider
-KINDS = {"learn", "decode", "complete", "describe", "interpolate", "project"}  # of jobs about spaces
 
 
 # --- what is stored ----------------------------------------------------------------------------------------------
@@ -177,6 +176,7 @@ def put(name: str, mesh: Any, matrix: Any, home: Any) -> Any:
     obj = bpy.data.objects.new(name, mesh)
     obj.matrix_world = Matrix(matrix.tolist())
     obj[results.MATRIX] = [float(v) for v in matrix.ravel()]
+    results.anchor(obj)
     home.objects.link(obj)
     return obj
 

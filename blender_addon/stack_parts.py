@@ -39,7 +39,7 @@ def tidy() -> None:
     """Draw what is in a list as a part, and what is in none any more as before."""
     held = {step.operand for obj in all_stacks() for step in obj.sdf_stack.steps if step.operand is not None}
     for obj in bpy.data.objects:
-        if SHOWN_AS in obj and obj not in held:
+        if SHOWN_AS in obj and obj not in held and not results.of_another_file(obj):
             _show_as_before(obj)
     for part in held:
         if SHOWN_AS not in part and not results.of_another_file(part):
@@ -58,7 +58,7 @@ def _show_as_before(part: Any) -> None:
 
 def any_parts() -> bool:
     """Whether anything is drawn as a part."""
-    return any(SHOWN_AS in obj for obj in bpy.data.objects)
+    return any(SHOWN_AS in obj and not results.of_another_file(obj) for obj in bpy.data.objects)
 
 
 def watch(obj: Any) -> None:

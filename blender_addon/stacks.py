@@ -102,7 +102,7 @@ class SDF_OT_stack(_InObjectMode):
     bl_label = "Combine Live"
     bl_description = (
         "Make an object that follows the selected results, combined in turn: move them, change the list, and it is "
-        "made anew. Nothing of them is changed"
+        "made anew. Meanwhile they are drawn as wires and not rendered"
     )
     bl_options = {"REGISTER", "UNDO"}
 
@@ -262,15 +262,25 @@ def _on_update(_scene: Any, depsgraph: Any) -> None:
             changed = changed or (anew and results.MODEL in update.id.original)
         else:
             regrouped = regrouped or isinstance(update.id, (bpy.types.Scene, bpy.types.Collection))
-    regrouped = regrouped and stack_parts.any_parts()
+    regrouped = regrouped and (stack_parts.any_parts() or bool(stack_parts.all_stacks()))
     if regrouped:
         stack_parts.tidy()
     if changed or regrouped:
         for obj in stack_parts.all_stacks():
-            if live.follower(obj) is not None and not live.is_right(obj):
+            if live.follower(obj) is not None and not live.is_right(obj) and not live.has_failed(obj):
                 live.touch(obj)
 
 
+@persistent
+def _on_history(*_: Any) -> None:
+    """A combination may have come back, or gone: what this did to its parts is in no undo step."""
+    stack_parts.tidy()
+
+
+_HANDLERS = (
+    ("depsgraph_update_post", _on_update),
+    *((name, _on_history) for name in ("undo_post", "redo_post", "load_post")),
+)
 _CLASSES = (
     SDF_OT_stack, SDF_OT_stack_add, SDF_OT_stack_remove, SDF_OT_stack_move, SDF_OT_stack_apply
 )  # fmt: skip
@@ -279,11 +289,14 @@ _CLASSES = (
 def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
-    bpy.app.handlers.depsgraph_update_post.append(_on_update)
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
-    if _on_update in bpy.app.handlers.depsgraph_update_post:
-        bpy.app.handlers.depsgraph_update_post.remove(_on_update)
+    for name, handler in _HANDLERS:
+        held = getattr(bpy.app.handlers, name)
+        if handler in held:
+            held.remove(handler)
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

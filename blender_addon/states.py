@@ -14,6 +14,10 @@ from ..sdfcore.errors import SdfError
 from ..sdfcore.protocol import Message
 
 
+#: Kinds of jobs about shape spaces.
+SPACE_KINDS = {"learn", "decode", "complete", "describe", "interpolate", "project"}
+
+
 class State(enum.Enum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -70,4 +70,4 @@ def popup(title: str, error: SdfError) -> None:
             self.layout.label(text=line)
 
     with override():
-        bpy.context.window_manager.popup_menu(draw, title=f"Fit SDF: {title}", icon="ERROR")
+        bpy.context.window_manager.popup_menu(draw, title=f"Neural SDF: {title}", icon="ERROR")

@@ -1,15 +1,16 @@
 """What the worker makes a result of without a fit: plain bodies, and models from files.
 
 ``body``        the body's ``shape`` of the ``sizes``, round the origin
-``load_model``  the file at the body's ``path``: a saved fit, or published layers
+``load_model``  the array ``file``, the bytes of a file of the ``name``: a saved fit, or published layers
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 from .channel import Control
 from .detail_requests import fitted
+from .errors import InputError
 from .protocol import Message
 from .requests import Answer
 
@@ -30,8 +31,14 @@ def load_model(request: Message, control: Control) -> Answer:
     from . import planning, storage
     from .published import load_layers
 
-    path, device = Path(str(request.body.get("path"))), planning.device_named(str(request.body.get("device") or "auto"))
-    sdf = load_layers(path).to(device) if path.suffix.lower() == ".npz" else storage.load(path, device)
+    data = request.arrays.get("file")
+    if data is None:
+        raise InputError("The request has no file.", "Choose a file.")
+    name, device = str(request.body.get("name") or ""), planning.device_named(str(request.body.get("device") or "auto"))
+    if name.lower().endswith(".npz"):
+        sdf = load_layers(io.BytesIO(data.tobytes()), name).to(device)
+    else:
+        sdf = storage.from_bytes(data.tobytes(), device)
     resolution = int(request.body.get("resolution") or sdf.info.get("resolution") or 256)
     return fitted(sdf, resolution, control)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -23,13 +24,16 @@ _BENT = ("relu", "elu")
 _MOST = 10_000  # layers or units: more is no such file
 
 
-def load_layers(path: str | Path) -> NeuralSDF:
-    """The shape whose layers ``path`` holds, in the cube from -1 to 1.
+def load_layers(file: str | Path | IO[bytes], name: str = "") -> NeuralSDF:
+    """The shape whose layers a .npz ``file`` holds, in the cube from -1 to 1.
 
+    Args:
+        name: of the file, for messages; by default that of the path.
     Raises:
         StorageError: no such file or layout, or a layer that is neither dense, ReLU nor ELU.
     """
-    layers = _ordered(Path(path))
+    path = name or str(file)
+    layers = _ordered(file, path)
     kinds = [kind for kind, _ in layers]
     if kinds[-1] == "squeeze_last":
         kinds.pop()
@@ -42,7 +46,7 @@ def load_layers(path: str | Path) -> NeuralSDF:
     network = DeepSDF([len(held["b"]) for held in dense[:-1]], squashes=0, elu=bent == {"elu"})
     with torch.no_grad():
         for layer, held in zip(linears(network.layers), dense, strict=True):
-            _fill(layer, held, Path(path))
+            _fill(layer, held, path)
     box = Box(np.full(3, -1.0), np.full(3, 1.0))
     return NeuralSDF(
         network.eval(),
@@ -52,7 +56,7 @@ def load_layers(path: str | Path) -> NeuralSDF:
     )
 
 
-def _fill(layer: nn.Linear, held: dict[str, Array], path: Path) -> None:
+def _fill(layer: nn.Linear, held: dict[str, Array], path: str) -> None:
     weight, bias = held["A"].T, held["b"]
     if weight.shape != tuple(layer.weight.shape) or bias.shape != tuple(layer.bias.shape):
         raise StorageError(
@@ -65,11 +69,11 @@ def _fill(layer: nn.Linear, held: dict[str, Array], path: Path) -> None:
     layer.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
 
 
-def _ordered(path: Path) -> list[tuple[str, dict[str, Array]]]:
+def _ordered(file: str | Path | IO[bytes], path: str) -> list[tuple[str, dict[str, Array]]]:
     """(kind, arrays by name) of the layers, in their order."""
     found: dict[int, tuple[str, dict[str, Array]]] = {}
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(file, allow_pickle=False) as held:
             for name in held.files:
                 number, kind, part = name.split(".")
                 known, parts = found.setdefault(int(number), (kind, {}))

@@ -39,15 +39,23 @@ def test_sizes_that_are_given_are_taken(worker):
 
 def test_a_model_from_a_file_is_a_result_where_it_was_fitted(worker, tmp_path):
     bpy.context.scene.sdf.resolution = 48
+    (tmp_path / "fox.npz").write_bytes(b"the layers")
     assert bpy.ops.sdf.load_model(filepath=str(tmp_path / "fox.npz")) == {"FINISHED"}
     (asked,) = worker.bodies("load_model")
-    assert (asked["path"], asked["resolution"]) == (str(tmp_path / "fox.npz"), 48)
+    assert (asked["name"], asked["resolution"]) == ("fox.npz", 48)
+    assert worker.requests[-1].arrays["file"].tobytes() == b"the layers", "the worker may be on another machine"
     made = bpy.context.active_object
     assert made.name.startswith("fox")
     assert results.MODEL in made
     np.testing.assert_allclose(np.array(made.matrix_world), np.eye(4))
     assert bpy.ops.sdf.measure.poll()
     assert not bpy.ops.sdf.continue_fit.poll(), "there is nothing that it was fitted to"
+
+
+def test_a_model_that_is_not_there_is_said(worker, tmp_path):
+    with pytest.raises(RuntimeError, match="cannot be opened"):
+        bpy.ops.sdf.load_model(filepath=str(tmp_path / "fox.npz"))
+    assert not worker.bodies("load_model")
 
 
 def test_both_are_in_menus(worker):

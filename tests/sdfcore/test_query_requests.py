@@ -150,21 +150,20 @@ def test_the_nearest_point_of_a_surface() -> None:
     assert said["least"] <= said["distance"] == pytest.approx(0.6, abs=0.01)
 
 
-def test_bodies_and_files_become_results(tmp_path: Path) -> None:
+def test_bodies_and_files_become_results() -> None:
     message = Message("body", "j", {"shape": "capsule", "sizes": [0.5, 1.0], "device": "cpu"}, {})
     said, arrays = model_requests.body(message, Control())  # type: ignore[arg-type]
     assert said["report"]["recipe"] == "body"
     volume = 4 / 3 * np.pi * 0.5**3 + np.pi * 0.5**2 * 2
     assert Mesh(arrays["vertices"], arrays["faces"]).volume() == pytest.approx(volume, rel=0.01)
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(arrays["model"].tobytes())
-    load = Message("load_model", "j", {"path": str(path), "resolution": 40, "device": "cpu"}, {})
+    file = {"file": arrays["model"]}
+    load = Message("load_model", "j", {"name": "m.safetensors", "resolution": 40, "device": "cpu"}, file)
     said, arrays = model_requests.load_model(load, Control())  # type: ignore[arg-type]
     assert said["report"]["resolution"] == 40
     assert len(arrays["model"])
-    missing = Message("load_model", "j", {"path": str(tmp_path / "no.npz")}, {})
-    with pytest.raises(StorageError, match="no file"):
-        model_requests.load_model(missing, Control())  # type: ignore[arg-type]
+    broken = Message("load_model", "j", {"name": "no.npz"}, {"file": np.zeros(9, np.uint8)})
+    with pytest.raises(StorageError, match=r"no\.npz is no file of published layers"):
+        model_requests.load_model(broken, Control())  # type: ignore[arg-type]
     odd = Message("body", "j", {"shape": "cone", "sizes": [1.0]}, {})
     with pytest.raises(InputError, match="cone"):
         model_requests.body(odd, Control())  # type: ignore[arg-type]
