@@ -219,7 +219,7 @@ def recipes() -> None:
         _entry(peer.name, f"{peer.title}: {peer.summary}", peer.source, "Takes points; finds normals if need be.")
     click.echo()
     for preset in PRESETS.values():
-        _entry(preset.name, f"{preset.title}: {preset.steps} steps, resolution {preset.resolution}")
+        _entry(preset.name, f"{preset.title}: at most {preset.steps} steps by auto, resolution {preset.resolution}")
 
 
 def _entry(name: str, *lines: str) -> None:

@@ -62,8 +62,12 @@ def combine(**options: Any) -> None:
 def import_layers(layers: Path, output: Path) -> None:
     """Make a MODEL of a published network, one .npz of dense, ReLU and ELU layers (neural-implicit-queries)."""
     from . import storage
+    from .command_fit import check_output
+    from .command_space import distinct_files
     from .published import load_layers
 
+    check_output(output, ".safetensors")
+    distinct_files([output], [layers])
     sdf = load_layers(layers)
     storage.save(sdf, output)
     click.echo(f"{output}: {sdf.info['layers']} dense layers")

@@ -123,9 +123,11 @@ def closest(model: Path, points: Path, output: Path, smallest: float, device: st
     from .extraction import default_box
     from .geometry import Mesh, PointCloud
     from .queries.bounds import bound_of
+    from .command_space import distinct_files
     from .queries.closest import closest as nearest
 
     writing.check(output, points=True)
+    distinct_files([output], [model, points])
     sdf, given = storage.load(model, device=device), reading.read(points)
     places = given.vertices if isinstance(given, Mesh) else given.points
     queries = torch.tensor(places, dtype=torch.float64, device=device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from io import StringIO
+from io import BytesIO
 
 import numpy as np
 
@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 LARGEST = 1e15  # what geometry accepts
 _NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normalx", "normaly", "normalz"))
 _COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+_HEAD = 1000  # lines, in which the first point is looked for
+_COMMA_NUMBER = re.compile(rb"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 _FEW = 0.1  # up to this share of points without a usable normal, the points go rather than all normals
 
 
@@ -171,34 +173,53 @@ def _names(line: str) -> list[str]:
     return ["x" if w == "px" else "y" if w == "py" else "z" if w == "pz" else w for w in words]
 
 
+def _plain(data: bytes) -> bytes:
+    """Numbers with points, split by blanks, in lines."""
+    if any(_decimal_commas(line) for line in data[: 1 << 16].splitlines()[:_HEAD]):
+        data = data.replace(b",", b".")
+    split = b",;\t\r"
+    return data.translate(bytes.maketrans(split, b"   \n")) if any(data.find(c) >= 0 for c in split) else data
+
+
+def _decimal_commas(line: bytes) -> bool:
+    """Whether a line is of numbers as much of Europe writes them: 0,5;1,25;3 and not 0.5,1.25,3."""
+    words = line.replace(b";", b" ").split()
+    return len(words) >= 3 and any(b"," in word for word in words) and all(map(_COMMA_NUMBER.fullmatch, words))
+
+
 def from_text(data: bytes) -> PointCloud:
     """Points from text: a row of numbers per point, split by blanks, tabs, commas or semicolons; # and // are comments.
 
-    A line with the number of points, and a line that names the columns, may come first.
+    Decimal commas are understood where commas split nothing. A line with the number of points, and a line that names the columns, may come first.
 
     Raises:
         EmptyInputError, InputError: nothing in it, or rows that are not numbers or of unequal length.
     """
-    text = data.decode("utf-8-sig", errors="replace").translate(str.maketrans(",;\t\r", "   \n"))
-    lines = text.split("\n")
-    if not text.strip():
+    if not data.strip(b"\xef\xbb\xbf \t\r\n,;"):
         raise EmptyInputError("The file is empty.", "Export the points again.")
+    data = _plain(data)  # bytes, and read as such: of ten million points each copy is a gigabyte
     names: list[str] = []
-    first = None
-    for row, line in enumerate(lines[:1000]):
+    start, first = 0, None
+    for _ in range(_HEAD):
+        stop = data.find(b"\n", start)
+        line = data[start : stop if stop >= 0 else len(data)].decode("utf-8-sig", errors="replace")
         words = line.split()
         if len(words) >= 3 and all(map(_is_number, words[:3])):
-            first = row
+            first = start
             break
         found = _names(line)
         names = found if {"x", "y", "z"} <= set(found) else names
+        if stop < 0:
+            break
+        start = stop + 1
     if first is None:
         raise InputError(
             "No row of three numbers was found.", "A line per point is needed: x y z, then normals or colours."
         )
-    body = StringIO("\n".join(lines[first:]).replace("//", "#"))
+    body = BytesIO(data)
+    body.seek(first + 3 * (first == 0 and data.startswith(b"\xef\xbb\xbf")))  # behind a mark of the byte order
     try:
-        table = np.loadtxt(body, ndmin=2, comments="#")
+        table = np.loadtxt(body, ndmin=2, comments=["#", "//"] if b"//" in data else "#", encoding="latin1")
     except ValueError as error:
         raise InputError(f"Its rows cannot be read ({error}).", "Give every row the same number of columns.") from error
     if len(names) == table.shape[1]:

@@ -12,7 +12,8 @@ from typing import Any
 from .command_fit import FitCommand
 from .console import Console
 from .deadline import Stopwatch
-from .errors import SdfError, describe
+from .descent import surviving
+from .errors import DivergedError, SdfError, describe
 from .fitting import Fit
 from .geometry import Mesh
 from .networks import FeatureGrid
@@ -68,8 +69,12 @@ def _together(held: dict[str, tuple[FitCommand, Fit, Stopwatch]], screen: Consol
     fits = [fit for _, fit, _ in held.values()]
     outcomes: dict[str, Any] = {}
     try:
-        for _ in Pack(fits) if len(fits) > 1 else fits[0].descend():
+        for _ in Pack(fits) if len(fits) > 1 else surviving(fits[0].descend(), fits[0].warnings):
             pass
+    except DivergedError as error:
+        if len(fits) > 1:  # one of them: each by itself then, and only that one fails
+            return {}
+        return dict.fromkeys(held, describe(error))
     except SdfError as error:
         return dict.fromkeys(held, describe(error))
     for name, (command, fit, stages) in held.items():

@@ -82,8 +82,11 @@ class FitCommand:
             return run_peer(self), self.recipe
         screen, stages, deadline = Console(quiet=self.quiet), Stopwatch("starting", self.clock), self._deadline()
         fit = self.begun(screen, stages, deadline)
-        stopped = _train(fit, screen, deadline, Interrupt(screen) if self.interruptible else None)
-        mesh = self.finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
+        deadline.foresee(fit.source, measured=self.report is not None)
+        interrupt = Interrupt(screen) if self.interruptible else None
+        with interrupt or nullcontext():  # to the end: what is trained is kept, once it is being meshed, too
+            stopped = _train(fit, screen, deadline, interrupt)
+            mesh = self.finish(fit, screen, stages, deadline.resolution or fit.plan.resolution, stopped)
         return mesh, f"{fit.plan.recipe}, {fit.step} steps{' (stopped)' if stopped else ''}"
 
     def begun(self, screen: Console, stages: Stopwatch, deadline: Deadline | None = None) -> Fit:
@@ -127,6 +130,8 @@ class FitCommand:
             raise InputError(f"--level {self.level} is no distance.", "Give a finite number, in world units.")
         if self.effort not in PRESETS:
             raise InputError(f"There is no preset {self.effort!r}.", f"Choose one of: {', '.join(PRESETS)}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"The seed {self.seed} cannot be used.", "Give a whole number from 0 to 9223372036854775807.")
         settings_of(self.settings)
         check_mesh_output(self.output)
         if self.save is not None:
@@ -203,11 +208,11 @@ class FitCommand:
 
 
 def _train(fit: Fit, screen: Console, deadline: Deadline, interrupt: Interrupt | None = None) -> bool:
-    """Runs the fit to its end, its deadline or ``interrupt``; says whether it was that."""
+    """Runs the fit to its end, its deadline or ``interrupt``, which is entered; says whether it was that."""
     from .descent import surviving
 
     said = False
-    with interrupt or nullcontext(), screen.progress(fit.plan.steps):
+    with screen.progress(fit.plan.steps):
         for progress in surviving(fit, fit.warnings):
             screen.update(progress)
             if progress.step > 0:

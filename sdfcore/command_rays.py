@@ -47,8 +47,8 @@ def cast_file(
     with np.errstate(invalid="ignore"):
         points = origins + distance[:, None] * directions
     points[~np.isfinite(distance)] = np.nan
-    with replacing(output) as part:
-        np.savez_compressed(part, distance=distance, points=points, doubtful=hits.doubtful.cpu().numpy())
+    with replacing(output) as part, part.open("wb") as file:  # of a path, numpy would change the suffix
+        np.savez_compressed(file, distance=distance, points=points, doubtful=hits.doubtful.cpu().numpy())
     each = (hits.evaluations + hits.bounds) / max(len(distance), 1)
     met, doubted = int(np.isfinite(distance).sum()), int(hits.doubtful.sum())
     return f"{output}: {len(distance)} rays, {met} hits, {doubted} in doubt, {each:.1f} evaluations each"

@@ -1,4 +1,4 @@
-"""Wall time: how long stages took, and when to stop training so that a promise of seconds is kept. stdlib only."""
+"""Wall time: how long stages took, and when to stop training so that a promise of seconds is kept. No torch here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .geometry import Mesh, PointCloud
+
 if TYPE_CHECKING:
     from .fitting import Fit
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 # the extraction is measured during the fit.
 _EXTRACTION_AT_256 = 1.5
 _CARRYING_AT_256 = 0.8  # seconds to compare with the source, colour and write the vertices of such a mesh
+_INDEXING = 1e-6  # seconds for each point or triangle of the source, to find what is nearest in it
 _MARGIN = 1.5  # an estimate from a small sample may be this much too low
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
 _REST_SHARE = 0.4  # of what is left of it, at most: a fine mesh of an untrained field is worth nothing
@@ -70,6 +73,12 @@ class Deadline:
 
     def __post_init__(self) -> None:
         self._asked = self.resolution is not None
+        self._settle(self.preset_resolution)
+
+    def foresee(self, source: Mesh | PointCloud, *, measured: bool) -> None:
+        """Reserve what looking up the nearest in ``source`` takes: for its colours, and once more if it is measured."""
+        size = len(source.faces) if isinstance(source, Mesh) else len(source)
+        self.afterwards += _INDEXING * size * (2 if measured else 1)
         self._settle(self.preset_resolution)
 
     def _settle(self, wanted: int) -> None:

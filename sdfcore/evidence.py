@@ -102,22 +102,27 @@ class Evidence:
         return float(max(thick[len(thick) // 20] * np.sqrt(depths[1] / depths[0]), depths[0]))  # between two depths
 
     def share_thinner(self, than: float) -> float:
-        """Of the surface, the share that has no solid under it as thick as ``than``, unit box; at most eight spacings.
+        """Of the surface, the share that has no solid under it as thick as ``than``, unit box.
 
         0 without normals or an oracle.
         """
         if self.normals is None or self.oracle is None:
             return 0.0
-        _, thick = self._thicknesses
+        depths, thick = self._thicknesses
+        if than > depths[-1]:
+            thick = self._thickness_of_some(np.geomspace(depths[0], than, len(depths)))
         return float(np.mean(thick < than))
 
     @cached_property
     def _thicknesses(self) -> tuple[Array, Array]:
         """The depths that were looked at, and in ascending order the thickness under some of the points."""
+        depths = self.spacing * np.geomspace(0.5, 8.0, 13)
+        return depths, np.sort(self._thickness_of_some(depths))
+
+    def _thickness_of_some(self, depths: Array) -> Array:
         assert self.normals is not None
         some = np.random.default_rng(0).permutation(len(self.points))[:2000]
-        depths = self.spacing * np.geomspace(0.5, 8.0, 13)
-        return depths, np.sort(self.thickness(self.points[some], self.normals[some], depths))
+        return self.thickness(self.points[some], self.normals[some], depths)
 
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""

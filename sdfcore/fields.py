@@ -261,14 +261,18 @@ class NeuralSDF:
         return self
 
     def _unit(self, points: Tensor) -> Tensor:
+        if points.device.type == "mps":
+            points = points.cpu()  # Apple's GPUs have no numbers of 64 bits
         centre = torch.as_tensor(self.frame.centre.copy(), dtype=torch.float64, device=points.device)
-        return ((points.double() - centre) / self.frame.scale).to(torch.float32)
+        return ((points.double() - centre) / self.frame.scale).to(self.device, torch.float32)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Signed distance (N,) at world points (N, 3), world units, negative inside; in the dtype of ``points``."""
-        return self.network(self._unit(points)).to(points.dtype) * self.frame.scale
+        """Signed distance (N,) at world points (N, 3), world units, negative inside; of the dtype and on the device of
+        ``points``, wherever the network is."""
+        value: Tensor = self.network(self._unit(points))
+        return value.to(points) * self.frame.scale
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """World value (N,) and gradient (N, 3; no unit) at world points (N, 3)."""
         value, gradient = value_and_gradient(self.network, self._unit(points))
-        return value.to(points.dtype) * self.frame.scale, gradient.to(points.dtype)
+        return value.to(points) * self.frame.scale, gradient.to(points)

@@ -118,6 +118,7 @@ def fit(request: Message, control: Control) -> Answer:
     deadline = Deadline(options.seconds, options.resolution, preset, after, lambda: clock.total)
     screen = Screen(control, clock, options)
     training = begin(request, options, deadline, screen)
+    deadline.foresee(training.source, measured=True)
     clock.enter("fitting")
     stopped = train(training, control, deadline, screen, Previews(options, control))
     resolution = deadline.resolution or training.plan.resolution

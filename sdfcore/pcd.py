@@ -6,7 +6,7 @@ Source: the format's page at pointclouds.org. Written here because the maintaine
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO
 
 import numpy as np
 
@@ -58,9 +58,8 @@ def _read_header(data: bytes) -> _Header:
 
 
 def _ascii(body: bytes, header: _Header) -> dict[str, Array]:
-    lines = StringIO(body.decode("ascii", errors="replace"))
     try:
-        table = np.loadtxt(lines, ndmin=2, max_rows=header.points or None)
+        table = np.loadtxt(BytesIO(body), ndmin=2, max_rows=header.points or None, encoding="latin1")
     except ValueError as error:
         raise InputError(f"The PCD table cannot be read ({error}).", _CURE) from error
     if table.shape != (header.points, sum(header.counts)):

@@ -20,6 +20,8 @@ Source = Mesh | PointCloud
 
 CLEAR = 0.9  # from this share of samples with a clear winding number on, a dirty mesh's sign is trusted
 STEPS_PER_SECOND = 20.0  # foreseen under a budget of seconds alone
+NODES_PER_SECOND = 40_000  # of a budget of seconds, for fits that begin near their end
+_FEWEST_NODES = 200_000  # of such fits
 _CELLS_ACROSS = 1.25  # what is thinner than a cell can fall between its corners
 FEWEST_POINTS = 20  # fewer say nothing of a surface
 FEWEST_TO_ORIENT = 500  # points without normals; of fewer their planes are guesses
@@ -176,7 +178,10 @@ def nearer(planned: Plan, evidence: Evidence, steps: int | None, settings: Mappi
     recipe = RECIPES[planned.recipe]
     if recipe.near is None:
         return planned
-    size = recipe.near_sizes[planned.preset].changed(settings or {})
+    size = recipe.near_sizes[planned.preset]
+    if planned.seconds is not None:  # the distance is asked for at every node
+        size = replace(size, nodes=min(size.nodes, max(_FEWEST_NODES, round(NODES_PER_SECOND * planned.seconds))))
+    size = size.changed(settings or {})
     if not recipe.near(evidence, size):
         return planned
     size = _affordable(size, steps, planned.seconds)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Preset:
     """A step budget and an extraction resolution (cells along the longest side).
 
-    A recipe may name other steps of its own for the preset; these are what ``auto`` chooses for clean input.
+    A recipe may name other steps of its own for the preset; these are the most that ``auto`` chooses. Input that is
+    closed, clean and thick takes fewer.
     """
 
     name: str

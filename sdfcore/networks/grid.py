@@ -107,6 +107,7 @@ def _of_grid(side: int, keys: Tensor, first: int) -> tuple[Tensor, Tensor, Tenso
 
 _JUMP = 1.5  # of a distance from node to node, in the length between them: a distance itself changes by 1 at most
 _ODD = 2.0  # cells: what a grid lacks is less, or the distance is that to another side of something thin
+_AT_ONCE = 1 << 16  # nodes that are evaluated together: each takes a kilobyte meanwhile
 _CORNERS = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
 
 
@@ -207,7 +208,8 @@ class FeatureGrid(nn.Module):
             first = 1 + sum(self.config["nodes"][:level])
             linears(self.layers)[0].weight[:, 3 + column] = 0
             self.linear.weight[0, column] = 1
-            lacking = distance(nodes) - self(torch.from_numpy(nodes).to(self.features)).cpu().numpy()
+            here = [self(part.to(self.features)) for part in torch.from_numpy(nodes).split(_AT_ONCE)]
+            lacking = distance(nodes) - torch.cat(here).cpu().numpy()
             if level > full[-1]:
                 lacking[np.abs(lacking) > _ODD * 2 / cells] = 0
             self.features[first : first + len(nodes), 0] = torch.from_numpy(lacking).to(self.features)

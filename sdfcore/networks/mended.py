@@ -31,9 +31,11 @@ class Mended(nn.Module):
             inner = build(inner["kind"], inner["config"])
         self.inner: nn.Module = inner
         self.config: dict[str, Any] = {"inner": {"kind": inner.kind, "config": inner.config}, "bumps": bumps}
-        self.register_buffer("centres", torch.zeros(bumps, 3))
-        self.register_buffer("radii", torch.ones(bumps))
-        self.register_buffer("heights", torch.zeros(bumps))
+        first = next(inner.parameters(), None)
+        where = None if first is None else first.device  # it mends what may be on a GPU already
+        self.register_buffer("centres", torch.zeros(bumps, 3, device=where))
+        self.register_buffer("radii", torch.ones(bumps, device=where))
+        self.register_buffer("heights", torch.zeros(bumps, device=where))
         self.centres: Tensor
         self.radii: Tensor
         self.heights: Tensor

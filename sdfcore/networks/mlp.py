@@ -73,6 +73,7 @@ class MLP(nn.Module):
         if normed:
             for layer in linears(self.layers):
                 weight_norm(layer)
+        self._draw = int(torch.randint(1 << 62, ())) if dropout else 0  # of the seed that the weights are of, too
 
     def _joined(self, i: int, h: Tensor, x: Tensor) -> Tensor:
         return torch.cat([h, x], dim=-1) / math.sqrt(2) if i and i == self.skip else h
@@ -81,7 +82,9 @@ class MLP(nn.Module):
         """What units are multiplied with: the same for a value and its derivatives."""
         if not (self.dropout and self.training):
             return 1.0
-        return nn.functional.dropout(torch.ones_like(h), self.dropout)
+        self._draw += 1  # a generator of its own, or what else is drawn in the process would change the fit
+        draws = torch.rand(h.shape, generator=torch.Generator(h.device).manual_seed(self._draw), device=h.device)
+        return (draws >= self.dropout).to(h.dtype) / (1 - self.dropout)
 
     def forward(self, points: Tensor) -> Tensor:
         """(N, 3) → (N,)"""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 from bl_ext.test.neural_sdf.blender_addon import exporting, query_panels, results
+from bl_ext.test.neural_sdf.sdfcore.errors import InputError
 from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
@@ -170,3 +173,13 @@ def square(addon):
 @pytest.mark.parametrize("kind", KINDS)
 def test_osl_computes_what_the_network_says(shaders, square, tmp_path, kind):
     check(shaders, kind, square(shaders / f"{kind}.osl", tmp_path), 1e-3)  # a pixel's place is not just its middle
+
+
+def test_the_module_of_older_blenders_is_found(scene, monkeypatch):
+    old = SimpleNamespace(FloatGrid=object)
+    monkeypatch.setitem(sys.modules, "openvdb", None)  # which importing refuses
+    monkeypatch.setitem(sys.modules, "pyopenvdb", old)
+    assert exporting.openvdb() is old
+    monkeypatch.setitem(sys.modules, "pyopenvdb", None)
+    with pytest.raises(InputError, match="no OpenVDB"):
+        exporting.openvdb()

@@ -504,3 +504,19 @@ def test_what_is_abandoned_is_kept_nowhere() -> None:
     assert bench.jobs.jobs == {}
     assert [job.state for job in (running, queued)] == [State.CANCELLED] * 2
     assert bench.host.calls == [("finished", "a")]
+
+
+def test_a_busy_worker_is_exchanged_after_its_job() -> None:
+    bench = Bench()
+    bench.jobs.probe()
+    first = bench.wire
+    running, waiting = bench.jobs.submit(fit("a")), bench.jobs.submit(fit("b"))
+    bench.jobs.release()
+    bench.jobs.pump()
+    assert not first.closed, "its job goes on"
+    first.feed(Message("done", running.id))
+    bench.jobs.pump()
+    assert first.closed
+    bench.jobs.pump()
+    assert bench.wire is not first
+    assert ("fit", waiting.id) in bench.sent()

@@ -67,3 +67,22 @@ def test_both_are_in_menus(worker):
         recorder = Recorder()
         draw(SimpleNamespace(layout=recorder), bpy.context)
         assert recorder.drawn, name
+
+
+def test_a_body_from_the_add_menu_asks_for_its_sizes():
+    """Blender draws that menu for calls without a dialog; what other add-ons append must still be called so."""
+
+    class Layout:
+        operator_context = "EXEC_REGION_WIN"
+        drawn: list = []
+
+        def column(self):
+            return type(self)()
+
+        def operator_menu_enum(self, *_args, **_options):
+            self.drawn.append(self.operator_context)
+
+    layout = Layout()
+    models._add_menu(SimpleNamespace(layout=layout), None)
+    assert layout.drawn == ["INVOKE_DEFAULT"]
+    assert layout.operator_context == "EXEC_REGION_WIN"

@@ -331,3 +331,23 @@ def test_a_completion_that_cannot_be_placed_is_kept(worker, addon, scene, monkey
     with pytest.raises(RuntimeError, match=r"could not be placed.*kept in Scan.sdf"):
         bpy.ops.sdf.complete()
     assert bpy.data.objects["Scan.sdf"]["sdf_model"] == SPACE.tobytes()
+
+
+def test_a_result_is_seen_though_the_collection_of_results_is_left_out(worker):
+    add_monkey()
+    bpy.ops.sdf.fit()
+    layer = bpy.context.view_layer
+    layer.layer_collection.children["SDF"].exclude = True
+    obj = add_monkey("Second")
+    bpy.context.scene.sdf.hide_source = True
+    bpy.ops.sdf.fit()
+    made = bpy.data.objects["Second.sdf"]
+    assert results.in_layer(made, layer)
+    assert not obj.visible_get()
+
+
+def test_what_arrives_is_the_last_operation(addon):
+    """Else Adjust Last Operation would undo to before what the user did while it was fitted, and lose the fit."""
+    for name in ("apply_result", "apply_shapes", "apply_made"):
+        operator = getattr(bpy.types, f"SDF_OT_{name}")
+        assert {"REGISTER", "UNDO", "INTERNAL"} <= operator.bl_options

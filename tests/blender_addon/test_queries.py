@@ -190,6 +190,46 @@ def test_where_a_certain_mesh_is_in_doubt_is_shown_over_it(result, worker):
     assert len(made.data.polygons) == 0, "this mesh is in no doubt"
 
 
+def test_boxes_of_doubt_are_not_rendered_and_can_be_deleted(result, worker):
+    bpy.context.scene.sdf.certain, worker.in_doubt = True, True
+    bpy.ops.sdf.remesh()
+    made = result[doubts.POINTER]
+    assert made.hide_render
+    bpy.ops.object.select_all(action="DESELECT")
+    made.select_set(True)
+    bpy.ops.object.delete()
+    assert made.name in bpy.data.objects, "the result points to it"
+    bpy.context.view_layer.objects.active = result
+    result.select_set(True)
+    count = len(bpy.data.objects)
+    assert bpy.ops.sdf.remesh() == {"FINISHED"}
+    assert result[doubts.POINTER].visible_get()
+    assert len(bpy.data.objects) == count, "the deleted one is gone for good"
+
+
+def test_a_copy_has_boxes_and_a_picture_of_its_own(result, worker):
+    bpy.context.scene.sdf.certain, worker.in_doubt = True, True
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    bpy.context.scene.collection.objects.link(camera)
+    bpy.context.scene.camera = camera
+    bpy.ops.sdf.remesh()
+    bpy.ops.sdf.picture()
+    boxes_before, picture = result[doubts.POINTER], result[queries.PICTURE]
+    mesh = boxes_before.data
+    bpy.ops.object.select_all(action="DESELECT")
+    result.select_set(True)
+    bpy.context.view_layer.objects.active = result
+    bpy.ops.object.duplicate()
+    copy = bpy.context.active_object
+    assert copy[doubts.POINTER] == boxes_before
+    copy.location.x += 5
+    bpy.ops.sdf.remesh()
+    bpy.ops.sdf.picture()
+    assert (copy[doubts.POINTER], copy[queries.PICTURE]) != (boxes_before, picture)
+    assert boxes_before.data == mesh
+    assert result[doubts.POINTER] == boxes_before
+
+
 def test_selected_results_are_combined_where_they_stand(result, worker):
     bpy.ops.object.select_all(action="DESELECT")
     bpy.ops.mesh.primitive_cube_add(location=(5, 0, 0))

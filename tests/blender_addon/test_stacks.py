@@ -5,8 +5,11 @@ from __future__ import annotations
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import live, query_panels, results, stacks
-from bl_ext.test.neural_sdf.sdfcore.errors import EngineError
+from types import SimpleNamespace
+
+from bl_ext.test.neural_sdf.blender_addon import host, live, query_panels, results, stack_parts, stacks
+from bl_ext.test.neural_sdf.sdfcore.errors import EngineError, NoSurfaceError, describe
+from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 from recorded_panels import draw
 
 pytestmark = pytest.mark.blender
@@ -256,3 +259,65 @@ def test_with_all_switched_off_nothing_breaks(stack, parts, worker):
     bpy.context.view_layer.update()
     assert bpy.ops.sdf.stack_move(direction="DOWN") == {"FINISHED"}
     assert not bpy.ops.sdf.refresh_shape.poll()
+
+
+def test_undoing_the_deletion_of_a_combination_makes_parts_of_its_parts(stack, parts):
+    bpy.ops.ed.undo_push(message="before")
+    names, name = [part.name for part in parts], stack.name
+    bpy.ops.object.select_all(action="DESELECT")
+    stack.select_set(True)
+    bpy.ops.object.delete()
+    bpy.ops.ed.undo_push(message="deleted")
+    bpy.context.view_layer.update()
+    assert {bpy.data.objects[part].display_type for part in names} == {"TEXTURED"}
+    bpy.ops.ed.undo()
+    bpy.context.view_layer.update()
+    assert name in bpy.data.objects
+    assert {bpy.data.objects[part].display_type for part in names} == {"WIRE"}
+
+
+def test_linked_parts_stay_as_their_file_has_them(stack, parts, worker, tmp_path):
+    path = str(tmp_path / "parts.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    names = [part.name for part in parts]
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(path, link=True) as (_, into):
+        into.objects = [stack_name for stack_name in _.objects]
+    for obj in into.objects:
+        bpy.context.scene.collection.objects.link(obj)
+    bpy.context.view_layer.update()
+    stack_parts.tidy()
+    linked = [obj for obj in into.objects if obj.name in names]
+    assert len(linked) == 2
+    assert {(part.display_type, part.hide_render) for part in linked} == {("WIRE", True)}
+
+
+def test_what_cannot_be_made_is_asked_for_once(stack, parts, worker, clock, addon):
+    answer = worker.answer
+    failing = lambda request: [Message("failed", request.job, describe(NoSurfaceError("Nothing is left.", "Move it.")))]
+    worker.transports[-1]._answer = lambda r: failing(r) if r.kind == "combine" else answer(r)
+    parts[1].location.x += 50
+    bpy.context.view_layer.update()
+    for _ in range(4):
+        clock.now += 2 * live.SETTLED
+        addon.runtime().tick()
+    assert live.has_failed(stack)
+    addon.runtime().notice = kept = host.Notice("another fit", EngineError("It failed.", "Fit again."))
+    asked_before = len(worker.bodies("combine"))
+    bpy.context.scene.update_tag()
+    bpy.context.view_layer.update()
+    addon.runtime().tick()
+    assert len(worker.bodies("combine")) == asked_before
+    assert addon.runtime().notice is kept
+    parts[1].location.x -= 50
+    assert not live.has_failed(stack)
+
+
+def test_a_scripts_render_in_a_window_is_waited_for(scene, monkeypatch):
+    app = SimpleNamespace(background=False, is_job_running=lambda _: False)
+    monkeypatch.setattr(live, "bpy", SimpleNamespace(app=app, data=bpy.data))
+    assert not live.waits()
+    live._on_render()
+    assert live.waits()
+    live._on_rendered()
+    assert not live.waits()

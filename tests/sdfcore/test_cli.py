@@ -21,6 +21,7 @@ from sdfcore.command_fit import FitCommand, check_output
 from sdfcore.console import Console
 from sdfcore.deadline import Deadline
 from sdfcore.errors import DivergedError, InputError
+from sdfcore.fitting import Fit
 from sdfcore.geometry import Mesh
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -405,3 +406,18 @@ def test_a_fit_ends_at_its_deadline() -> None:
     deadline._measured = True
     assert not command_fit._train(Slow(), Console(quiet=True), deadline)  # type: ignore[arg-type]
     assert now[0] == pytest.approx(20 - 3 - deadline._extraction, abs=1.0)
+
+
+def test_ctrl_c_while_it_is_meshed_keeps_the_fit(
+    points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = Fit.mesh
+
+    def pressed(self: Fit, *words: Any, **options: Any) -> Mesh:
+        signal.raise_signal(signal.SIGINT)
+        return mesh(self, *words, **options)
+
+    monkeypatch.setattr(Fit, "mesh", pressed)
+    code, _, _ = run(capsys, "fit", points, "-o", tmp_path / "o.ply", "--steps", 3, "--resolution", 16, "-q")
+    assert code == 0
+    assert (tmp_path / "o.ply").exists()

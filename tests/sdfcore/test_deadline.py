@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sdfcore import extraction
 from sdfcore.deadline import Deadline, Stopwatch
+from sdfcore.geometry import PointCloud
 
 
 class Clock:
@@ -148,3 +150,13 @@ def test_the_extraction_s_time_is_measured_once(monkeypatch: pytest.MonkeyPatch)
     limit.measure(fit(256))
     assert asked == [64]
     assert 0 <= limit.left() < 30 - 15 - 9 - 1  # the estimate, and a margin
+
+
+def test_a_large_source_leaves_less_for_training() -> None:
+    scan = lambda count: PointCloud(np.zeros((count, 3), np.float32))
+    small, large, measured = (deadline(60.0) for _ in range(3))
+    small.foresee(scan(1000), measured=False)
+    large.foresee(scan(4_000_000), measured=False)
+    measured.foresee(scan(4_000_000), measured=True)
+    assert small.left() - large.left() == pytest.approx(4.0, rel=0.1)
+    assert large.left() - measured.left() == pytest.approx(4.0, rel=0.1)

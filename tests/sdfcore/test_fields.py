@@ -173,3 +173,18 @@ def test_a_fitted_shape_answers_in_the_precision_it_was_asked_in() -> None:
     assert sdf(torch.zeros(3, 3)).dtype == torch.float32
     assert sdf.device == torch.device("cpu")
     assert sdf.to("cpu") is sdf
+
+
+def test_a_fitted_shape_takes_points_of_any_device_to_its_network() -> None:
+    seen = []
+
+    class Network(torch.nn.Linear):
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            seen.append((points.device.type, points.dtype))
+            return points[:, 0]
+
+    sdf = NeuralSDF(Network(1, 1, device="meta"), Frame(np.zeros(3), 2.0), Box([-1.0] * 3, [1.0] * 3))
+    sdf(torch.zeros(5, 3, dtype=torch.float64, device="meta"))
+    sdf._unit(torch.zeros(5, 3))
+    assert seen == [("meta", torch.float32)]
+    assert sdf._unit(torch.zeros(5, 3)).device.type == "meta"

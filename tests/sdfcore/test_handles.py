@@ -18,7 +18,7 @@ from sdfcore.fitting import Fit
 from sdfcore.geometry import Box, Frame, Mesh, PointCloud
 from sdfcore.handles import genus, mend
 from sdfcore.lattice import Array, Grid
-from sdfcore.networks import MLP, Mended
+from sdfcore.networks import MLP, Mended, Siren
 from sdfcore.topology import topology
 
 RESOLUTION = 48
@@ -275,3 +275,8 @@ def test_what_was_mended_when_the_time_was_up_is_the_answer() -> None:
     limit = lambda points, values: np.full(len(points), 0.5 * CELL)
     assert mend(network, mesh, GRID, limit, enough=lambda: True) == (network, mesh)
     assert genus(mend(network, mesh, GRID, limit, enough=lambda: False)[1]) == 0
+
+
+def test_bumps_are_where_the_network_is() -> None:
+    mended = Mended(Siren(4, 2).to("meta")).with_bump(torch.zeros(3), 0.1, 0.2)
+    assert {tensor.device.type for tensor in mended.state_dict().values()} == {"meta"}

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import trimesh
 
-from sdfcore import cli, many, pools
+from sdfcore import cli, command_batch, many, pools
 from sdfcore.command_batch import fit_one
 from sdfcore.command_many import FAILED
-from sdfcore.errors import EmptyInputError, EngineError, InputError
+from sdfcore.console import Console
+from sdfcore.errors import DivergedError, EmptyInputError, EngineError, InputError
 
 TINY = ("--steps", 5, "--preset", "draft", "--resolution", 24, "--samples", 1000)
 
@@ -230,3 +232,14 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(record(out)) == 4
     assert {name: (out / name).stat().st_mtime_ns for name in done} == times
     assert not [path for path in out.iterdir() if ".part" in path.name]
+
+
+def test_a_divergence_in_a_batch_costs_only_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(_fits: Any) -> Any:
+        raise DivergedError("The loss is no number.", "Fit again.")
+
+    monkeypatch.setattr(command_batch, "Pack", diverging)
+    held: Any = {name: (None, SimpleNamespace(warnings=[]), None) for name in "ab"}
+    assert command_batch._together(held, Console(quiet=True), lambda: 0.0) == {}, "each is done by itself then"
+    alone: Any = {"a": (None, SimpleNamespace(warnings=[], descend=lambda: diverging([])), None)}
+    assert "error" in command_batch._together(alone, Console(quiet=True), lambda: 0.0)["a"]

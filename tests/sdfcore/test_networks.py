@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sdfcore.errors import StorageError
 from sdfcore.fields import Jet, Pairs, second_derivatives, value_and_gradient
+from sdfcore.networks import grid as grid_module
 from sdfcore.networks import (
     MLP,
     NETWORKS,
@@ -524,3 +525,29 @@ def test_a_grid_begins_at_a_coarse_distance(finer: bool, channels: int) -> None:
     before = other.features.clone()
     assert not other.begin_at(lambda x: np.where(x[:, 2] > 0, 1.0, -1.0) * (0.3 + np.abs(x[:, 0])), finer=finer)
     assert torch.equal(other.features, before)
+
+
+def test_silent_units_are_drawn_apart_from_all_else() -> None:
+    """The seed of the weights is that of the units, too, whatever else the process draws."""
+    found = []
+    for other in (1, 2):
+        torch.manual_seed(7)
+        network = MLP(32, 3, skip=0, dropout=0.3)
+        torch.manual_seed(other)
+        points = torch.linspace(-1, 1, 30).reshape(10, 3)
+        found.append(torch.stack([network(points), network(points)]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0][0], found[0][1]), "others in every step"
+    kept = network._dropped(torch.ones(20_000)) > 0
+    assert kept.float().mean() == pytest.approx(0.7, abs=0.02)
+
+
+def test_a_beginning_is_evaluated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    forward = FeatureGrid.forward
+    monkeypatch.setattr(grid_module, "_AT_ONCE", 500)
+    monkeypatch.setattr(FeatureGrid, "forward", lambda self, p: sizes.append(len(p)) or forward(self, p))
+    network = FeatureGrid.around(np.zeros((1, 3)), [8, 16], dense=16)
+    assert network.begin_at(lambda x: np.linalg.norm(x, axis=1) - 0.5)
+    assert max(sizes) <= 500
+    assert sum(sizes) >= 17**3

@@ -11,8 +11,9 @@ import trimesh
 from small_fits import ball, ball_points, directions, open_ball
 
 from sdfcore.errors import InputError
+from sdfcore.evidence import Evidence
 from sdfcore.geometry import Mesh, PointCloud
-from sdfcore.planning import FEWEST_POINTS, choose, device_named, devices, input_kind, plan, resolution_for
+from sdfcore.planning import FEWEST_POINTS, choose, device_named, devices, input_kind, nearer, plan, resolution_for
 from sdfcore.presets import PRESETS
 from sdfcore.recipes import RECIPES
 
@@ -143,3 +144,16 @@ def test_thin_shapes_get_a_finer_lattice(area: float, preset: int, expected: int
 def test_cells_are_smaller_than_what_is_thin_but_at_most_by_half(thinness: float, expected: int) -> None:
     assert resolution_for(4.0, 256, thinness=thinness) == expected
     assert resolution_for(4.0, 256, longest=1.0, thinness=thinness / 2) == expected
+
+
+def test_little_time_is_not_spent_on_beginning_near() -> None:
+    points = np.random.default_rng(0).normal(size=(3000, 3))
+    points *= 0.8 / np.linalg.norm(points, axis=1, keepdims=True)
+    known = Evidence(points, points / 0.8, lambda x: np.linalg.norm(x, axis=1) - 0.8)
+    cloud = PointCloud(points, points / 0.8)
+    short = nearer(plan(cloud, preset="fine", seconds=10, device="cpu"), known, None, None)
+    long = nearer(plan(cloud, preset="fine", seconds=600, device="cpu"), known, None, None)
+    assert short.size.near
+    assert short.size.nodes == 400_000 < long.size.nodes
+    own = nearer(plan(cloud, preset="fine", seconds=10, device="cpu"), known, None, {"nodes": 900_000})
+    assert own.size.nodes == 900_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import logging
 import struct
 from io import BytesIO
@@ -117,6 +118,26 @@ INTENSITY = RANDOM.integers(-2000, 2000, (60, 1))
 )
 def test_text_columns(content: bytes, normals: bool, colours: bool) -> None:
     same(cloud(read_bytes("a.xyz", content)), normals, colours)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"0,5;1,25;3,75\n-1,0;2;1,5e1\n", b"x y z\n0,5\t1,25\t3,75\r\n-1,0\t2\t1,5e1\r\n", b"0.5,1.25,3.75\n-1,2,15\n",
+     b"\xef\xbb\xbf0,5 1,25 3,75\n-1 2 15\n", b"0.5; 1.25; 3.75 // first\r-1;2;15\r"],
+    ids=["semicolons", "tabs", "points", "byte order mark", "old line ends"],
+)  # fmt: skip
+def test_decimal_commas_are_not_taken_for_separators(content: bytes) -> None:
+    np.testing.assert_array_equal(cloud(read_bytes("a.csv", content)).points, [[0.5, 1.25, 3.75], [-1, 2, 15]])
+
+
+def test_text_is_read_without_many_copies() -> None:
+    rows = np.random.default_rng(0).normal(size=(60_000, 6))
+    content = b"\n".join(b"%.9f %.9f %.9f %.9f %.9f %.9f" % tuple(row) for row in rows)
+    tracemalloc.start()
+    read_bytes("a.xyz", content)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5 * len(content)
 
 
 def test_text_colours_as_shares() -> None:

@@ -126,6 +126,8 @@ def test_thickness_is_measured_down_to_the_first_point_outside() -> None:
     assert np.isinf(evidence().thinness)
     assert np.isinf(evidence(normals=False).thinness)
     assert known.share_thinner(0.01) < 0.05 < 0.95 < known.share_thinner(0.03)
+    deep = 20 * known.spacing  # beyond what thinness looks at
+    assert known.share_thinner(deep) == known.share_thinner(8 * known.spacing) == 1.0
     assert known.share_thinner(0.02 * known.spacing) == evidence(normals=False).share_thinner(1.0) == 0
     with pytest.raises(ValueError, match="oracle"):
         Evidence(known.points, known.normals, None).thickness(known.points, known.normals, depths)

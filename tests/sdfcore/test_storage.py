@@ -309,3 +309,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no")
     with pytest.raises(StorageError, match=r"text\.safetensors"):
         load(tmp_path / "text.safetensors")
+
+
+def test_what_is_loaded_has_all_its_units_and_is_no_pupil() -> None:
+    """Dropout silences units while a network learns; a stored one does not."""
+    sdf = fitted(MLP(64, 3, skip=0, dropout=0.5).eval())
+    back, points = from_bytes(to_bytes(sdf)), torch.rand(50, 3)
+    assert torch.equal(back.network(points), sdf.network(points))
+    assert not any(parameter.requires_grad for parameter in back.network.parameters())
