@@ -190,7 +190,8 @@ def preset_items(backend: Mapping[str, Any] | None) -> list[Item]:
     items = []
     for preset in _offered(backend, "presets", _PRESETS):
         name, steps = preset["name"], preset.get("steps")
-        parts = [_PRESET_HINTS.get(name, ""), f"at most {steps} steps by Auto" if steps else "", f"resolution {preset['resolution']}"]
+        told = f"at most {steps} steps by Auto" if steps else ""
+        parts = [_PRESET_HINTS.get(name, ""), told, f"resolution {preset['resolution']}"]
         text = ", ".join(part for part in parts if part)
         items.append((name, preset.get("title") or name, text, 0 if name == "draft" else number(name)))
     return _keep("preset", items)

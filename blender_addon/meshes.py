@@ -149,14 +149,14 @@ def _read_triangles(obj: Any, data: Any, matrix: Array) -> Reading:
 
 
 def _read_points(obj: Any, data: Any, matrix: Array) -> Reading:
-    positions = positions(data)
-    if len(positions) == 0:
+    places = positions(data)
+    if len(places) == 0:
         raise EmptyInputError(f"{obj.name} has neither faces nor points.", _empty_hint(obj))
     normals = _point_normals(data)
-    colours, name = _point_colours(data, len(positions))
+    colours, name = _point_colours(data, len(places))
     if normals is not None:
         normals = transform_normals(matrix, normals)
-    return Reading(PointCloud(transform(matrix, positions), normals, colours), np.zeros(0, np.int32), (), name)
+    return Reading(PointCloud(transform(matrix, places), normals, colours), np.zeros(0, np.int32), (), name)
 
 
 def _empty_hint(obj: Any) -> str:

@@ -121,8 +121,8 @@ class SDFSettings(bpy.types.PropertyGroup):
     )
     certain: BoolProperty(
         name="Miss Nothing",
-        description="Re-mesh by bounds that hold: no part larger than a cell is missed, and where that cannot be told "
-        "it is said. Slower. Pictures of the field go by such bounds, too",
+        description="Re-mesh by bounds that hold: nothing is missed a cell or more from the mesh, and where that "
+        "cannot be told it is said. Slower. Pictures of the field go by such bounds, too",
         default=False,
     )
     combine_operation: EnumProperty(

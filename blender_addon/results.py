@@ -143,7 +143,7 @@ def stored_matrix(result: Any, key: str) -> Array:
 
 
 def _since(matrix: Array, known: Any, obj: Any) -> Array:
-    """``matrix``, local space to a world, for the vertices of ``obj`` as they are now and not as they were ``known``."""
+    """``matrix``, local space to a world, for the vertices of ``obj`` as they are now, not as they were ``known``."""
     if obj is None or not known:
         return matrix
     return matrix @ np.linalg.inv(anchors.change(list(known), obj.data))
@@ -270,7 +270,7 @@ def home_of(obj: Any, context: Any) -> Any:
 
 
 def shown_home(scene: Any, context: Any) -> Any:
-    """The scene's collection for results; the scene's own where the view layer leaves that out, or nothing would show."""
+    """The scene's collection for results; the scene's own where the view layer leaves that out, or nothing showed."""
     home = collection(scene)
     if scene == context.scene and home not in set(_shown(context.view_layer.layer_collection)):
         return scene.collection

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..sdfcore.errors import SdfError
 from ..sdfcore.protocol import Message
 
-
 #: Kinds of jobs about shape spaces.
 SPACE_KINDS = {"learn", "decode", "complete", "describe", "interpolate", "project"}
 

@@ -130,7 +130,7 @@ def fit_many(folder: Path, output: Path, **options: Any) -> None:
 @click.option("-o", "--output", type=_FILE, required=True, help="Mesh to write: .ply .obj .stl .glb .off or .npz.")
 @click.option("--resolution", type=_RESOLUTION, help="Cells along the longest side, instead of the fit's.")
 @click.option("--level", type=float, default=0.0, show_default=True, help="Offset: positive grows, in world units.")
-@click.option("--certain", is_flag=True, help="Miss no part larger than a cell, and say where that cannot be told.")
+@click.option("--certain", is_flag=True, help="Miss nothing farther than a cell from the mesh, or say where.")
 @click.option("--places", type=_FILE, metavar="FILE", help="With --certain: boxes where it cannot be told, if any.")
 @device_option(precise=True)
 @click.option("-q", "--quiet", is_flag=True, help="Only the result, or the error.")

@@ -120,10 +120,10 @@ def closest(model: Path, points: Path, output: Path, smallest: float, device: st
     import torch
 
     from . import reading, storage, writing
+    from .command_space import distinct_files
     from .extraction import default_box
     from .geometry import Mesh, PointCloud
     from .queries.bounds import bound_of
-    from .command_space import distinct_files
     from .queries.closest import closest as nearest
 
     writing.check(output, points=True)

@@ -190,7 +190,8 @@ def _decimal_commas(line: bytes) -> bool:
 def from_text(data: bytes) -> PointCloud:
     """Points from text: a row of numbers per point, split by blanks, tabs, commas or semicolons; # and // are comments.
 
-    Decimal commas are understood where commas split nothing. A line with the number of points, and a line that names the columns, may come first.
+    Decimal commas are understood where commas split nothing. A line with the number of points, and a line that names
+    the columns, may come first.
 
     Raises:
         EmptyInputError, InputError: nothing in it, or rows that are not numbers or of unequal length.

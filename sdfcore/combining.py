@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .errors import InputError
 from .extraction import default_box
@@ -118,8 +119,8 @@ def offset(sdf: NeuralSDF, distance: float = 0.0, *, wall: float = 0.0) -> Neura
     if not (np.isfinite(distance) and np.isfinite(wall) and wall >= 0):
         raise InputError(f"An offset of {distance:g} with a wall of {wall:g} is none.", "Give finite numbers.")
     scale = sdf.frame.scale
-    network = Offset(boxed(sdf), distance / scale, wall / scale)
-    grown = max(distance + wall / 2, 0.0) / scale
+    reach = max(distance + wall / 2, 0.0)
+    network, grown = Offset(boxed(sdf, reach), distance / scale, wall / scale), reach / scale
     return NeuralSDF(network.eval().to(sdf.device), sdf.frame, sdf.box.expanded(grown), dict(sdf.info))
 
 
@@ -142,7 +143,8 @@ def combine(
     """
     _check(parts, operation, radius, style, share)
     boxes = [sdf.frame.box_to_world(default_box(sdf)) for sdf in parts]
-    where = _box(boxes, operation)
+    bounded = [box for sdf, box in zip(parts, boxes, strict=True) if not _is_endless(sdf.network)]
+    where = _box(bounded or boxes if operation == "intersection" else boxes, operation)
     frame = Frame.around(np.stack([where.lower, where.upper]))
     device = parts[0].device
     network = Combined([_placed(sdf, frame) for sdf in parts], operation, radius / frame.scale, style, share)
@@ -184,7 +186,7 @@ def _check(parts: Sequence[NeuralSDF], operation: str, radius: float, style: str
 
 def _box(boxes: Sequence[Box], operation: str) -> Box:
     """Where the result can be, world units."""
-    if operation == "difference":
+    if operation == "difference" or len(boxes) == 1:
         return boxes[0]
     lower, upper = (np.stack([getattr(box, end) for box in boxes]) for end in ("lower", "upper"))
     if operation == "intersection" and (lower.max(axis=0) < upper.min(axis=0)).all():
@@ -192,11 +194,18 @@ def _box(boxes: Sequence[Box], operation: str) -> Box:
     return Box(lower.min(axis=0), upper.max(axis=0))
 
 
-def boxed(sdf: NeuralSDF) -> Boxed | Body:
-    """The network, kept to where it was fitted; a body is known everywhere."""
+def _is_endless(network: nn.Module) -> bool:
+    """Whether it is what lies below a plane, wherever that was moved to."""
+    while isinstance(network, Placed | Boxed):
+        network = network.inner
+    return isinstance(network, Body) and network.shape == "plane"
+
+
+def boxed(sdf: NeuralSDF, reach: float = 0.0) -> Boxed | Body:
+    """The network, kept to where it was fitted, and to ``reach`` (world units) beyond; a body is known everywhere."""
     if isinstance(sdf.network, Body):
         return sdf.network
-    box = default_box(sdf)
+    box = default_box(sdf, reach)
     lower, upper = (torch.from_numpy(v.copy()).to(sdf.device) for v in (box.lower, box.upper))
     return Boxed(sdf.network, lower, upper)
 

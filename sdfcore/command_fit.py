@@ -131,7 +131,7 @@ class FitCommand:
         if self.effort not in PRESETS:
             raise InputError(f"There is no preset {self.effort!r}.", f"Choose one of: {', '.join(PRESETS)}.")
         if not 0 <= self.seed < 2**63:
-            raise InputError(f"The seed {self.seed} cannot be used.", "Give a whole number from 0 to 9223372036854775807.")
+            raise InputError(f"The seed {self.seed} cannot be used.", f"Give a whole number from 0 to {2**63 - 1}.")
         settings_of(self.settings)
         check_mesh_output(self.output)
         if self.save is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import storage
+from .command_space import distinct_files
 from .console import Console
 from .errors import InputError
 from .extraction import default_box
@@ -18,6 +20,7 @@ from .queries.bounds import bound_of
 from .queries.boxes import through
 from .queries.rays import cast
 
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 _TOLERANCE = 1e-4  # of the longest side
 
 
@@ -31,6 +34,7 @@ def cast_file(
     """
     if output.suffix.lower() != ".npz":
         raise InputError(f"{output} is no .npz.", "Give the hits that suffix.")
+    distinct_files([output], [model, given])
     origins, directions = _read(given)
     sdf = storage.load(model, device=device)
     box = sdf.frame.box_to_world(default_box(sdf, level))
@@ -41,7 +45,7 @@ def cast_file(
     with screen.progress(1000):
         hits = cast(
             bound_of(sdf), sdf, start, along, near=near, far=end if far is None else end.clamp(max=far), level=level,
-            tolerance=_TOLERANCE * size / longest, on_progress=screen.fraction,
+            tolerance=_TOLERANCE * size / longest, capped=True, on_progress=screen.fraction,
         )  # fmt: skip
     distance = hits.distance.cpu().numpy()
     with np.errstate(invalid="ignore"):
@@ -58,7 +62,7 @@ def _read(path: Path) -> tuple[Array, Array]:
     try:
         with np.load(path, allow_pickle=False) as held:
             found = [np.asarray(held[name], dtype=np.float64) for name in ("origins", "directions")]
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path} holds no rays: {error}.", "Give a .npz with origins and directions.") from error
     origins, directions = found
     fits = origins.ndim == 2 and origins.shape[1:] == (3,) and origins.shape == directions.shape and len(origins) > 0

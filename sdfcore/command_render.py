@@ -53,9 +53,11 @@ class RenderCommand:
         distinct_files([self.output, self.depth, self.normals], [self.model])
         from . import storage
         from .extraction import default_box
+        from .planning import precise_device
         from .queries.render import render
 
-        sdf, screen = storage.load(self.model, device=self.device), Console(quiet=self.quiet)
+        device = precise_device(self.device) if self.certain else self.device
+        sdf, screen = storage.load(self.model, device=device), Console(quiet=self.quiet)
         camera = self._camera(sdf.frame.box_to_world(default_box(sdf, self.level)))
         light = None if self.light is None else np.array(self.light)
         with screen.progress(1000):

@@ -41,8 +41,18 @@ def pack(kind: str, body: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
             f"What is known of the {NAMES[kind]} cannot be stored: {error}.", "Keep JSON values in info."
         ) from error
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    held = _apart(held)
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "body": text}
     return _ordered(safetensors.torch.save(held, metadata))
+
+
+def _apart(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each with numbers of its own: a shape combined with itself has one network under two names."""
+    seen: set[int] = set()
+    for name, tensor in held.items():
+        held[name] = tensor.clone() if tensor.data_ptr() in seen and tensor.numel() else tensor
+        seen.add(tensor.data_ptr())
+    return held
 
 
 def unpack(data: bytes, kind: str) -> tuple[Any, dict[str, torch.Tensor]]:

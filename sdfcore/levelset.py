@@ -21,7 +21,8 @@ _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
     for side in (-1, 1)
 ]
 
-_FARTHEST = np.sqrt(np.where(CORNERS[:, :, None] == CORNERS[:, None, :], 1, 4).sum(axis=0))  # of a half, from each corner
+#: From each corner of a cube the farthest point of each of its eighths, in sides of those.
+_FARTHEST = np.sqrt(np.where(CORNERS[:, :, None] == CORNERS[:, None, :], 1, 4).sum(axis=0))
 
 
 class Finder(Protocol):

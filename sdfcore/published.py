@@ -7,6 +7,7 @@ number and its kind, ``0000.dense.A`` (I, O), ``0000.dense.b`` (O,), ``0001.relu
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,7 @@ from .networks import DeepSDF
 from .networks.layers import linears
 
 _BENT = ("relu", "elu")
+_UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 _MOST = 10_000  # layers or units: more is no such file
 
 
@@ -82,10 +84,11 @@ def _ordered(file: str | Path | IO[bytes], path: str) -> list[tuple[str, dict[st
                 parts[part] = np.asarray(held[name])
     except FileNotFoundError as error:
         raise StorageError(f"There is no file {path}.", "Check the path.") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise StorageError(f"{path} is no file of published layers: {error}.", "Give a .npz of that layout.") from error
     layers = [found[number] for number in sorted(found)]
-    whole = all({"A", "b"} <= set(parts) for kind, parts in layers if kind == "dense")
-    if not layers or len(layers) > _MOST or not whole or layers[0][0] != "dense":
+    dense = [parts for kind, parts in layers if kind == "dense"]
+    whole = all({"A", "b"} <= set(parts) and parts["b"].ndim == 1 and len(parts["b"]) <= _MOST for parts in dense)
+    if not len(dense) >= 2 or len(layers) > _MOST or not whole or layers[0][0] != "dense":
         raise StorageError(f"{path} is no file of published layers.", "Give a .npz of that layout.")
     return layers

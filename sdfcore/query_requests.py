@@ -209,9 +209,10 @@ def closest(request: Message, control: Control) -> Answer:
     if not isinstance(point, list) or len(point) != 3:
         raise InputError(f"{point} is no place.", "Give three numbers.")
     asked = torch.tensor([point], dtype=torch.float64, device=sdf.device)
-    found = nearest(bound_of(sdf), sdf, asked, sdf.frame.box_to_world(default_box(sdf)))
-    with torch.no_grad():
-        inside = bool(sdf(asked) < 0)
+    box = sdf.frame.box_to_world(default_box(sdf))
+    found = nearest(bound_of(sdf), sdf, asked, box)
+    with torch.no_grad():  # beyond its box the network knows nothing
+        inside = bool(sdf(asked) < 0) and bool(((box.lower <= point) & (point <= box.upper)).all())
     return {
         "point": found.points[0].tolist(), "distance": float(found.distance), "least": float(found.least),
         "inside": inside,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -103,7 +104,7 @@ def _read_npz(data: bytes) -> Geometry:
         with np.load(BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _NPZ if name in archive.files}
             found = archive.files
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
         raise InputError(f"It is no archive of plain arrays ({error}).", "Save it with numpy.savez.") from error
     colours = arrays.get("colours", arrays.get("colors"))
     colours = None if colours is None else columns.as_colours(colours)

@@ -134,7 +134,8 @@ def bars(rows: list[dict[str, Any]]) -> list[Bar]:
             name = f"resolution {resolution}: ≤ {SECONDS[key]:g} s"
             found.append(Bar(name, f"slowest {seconds:.2f} s", seconds <= SECONDS[key]))
         most = max(row[key]["peak_mib"] for row in rows)
-        found.append(Bar(f"resolution {resolution}: < {MIB[key] / 1024:g} GiB", f"most {most:.0f} MiB", most < MIB[key]))
+        name = f"resolution {resolution}: < {MIB[key] / 1024:g} GiB"
+        found.append(Bar(name, f"most {most:.0f} MiB", most < MIB[key]))
     apart, off = max(row["dense"]["apart"] for row in rows), max(row["off"] for row in rows)
     return [
         *found,
@@ -147,14 +148,15 @@ def section(rows: list[dict[str, Any]], command: str, threads: int) -> str:
     """The whole section, Markdown."""
     head = ["network fitted to"]
     head += [f"{what}, {cells}" for cells in RESOLUTIONS.values() for what in ("seconds", "MiB", "vertices")]
-    cells = [[f"`{row['name']}`", *_timing_cells(row), *_dense_cells(row["dense"]), f"{row['off']:.1e}"] for row in rows]
+    last = lambda row: [*_dense_cells(row["dense"]), f"{row['off']:.1e}"]
+    cells = [[f"`{row['name']}`", *_timing_cells(row), *last(row)] for row in rows]
     return "\n\n".join(
         [
             "## Extraction",
             f"SIREN of {NETWORK['depth']} × {NETWORK['width']}, fitted by `sdfcore fit SHAPE --recipe siren --preset "
             "draft`. Seconds of `extract_sdf` alone; memory is the peak of its process, torch included. *Apart*: the "
-            f"farthest any vertex at {RESOLUTIONS['coarse']}, not refined, lies from the nearest of marching cubes on a "
-            "dense evaluation of the same lattice, and the other way round; *off*: the farthest a vertex, refined as "
+            f"farthest any vertex at {RESOLUTIONS['coarse']}, not refined, lies from the nearest of marching cubes on "
+            "a dense evaluation of the same lattice, and the other way round; *off*: the farthest a vertex, refined as "
             "usual, lies from the network's own zero level; both in the unit box [-1, 1]³. "
             f"{threads} threads.",
             f"```\n{command}\n```",

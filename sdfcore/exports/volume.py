@@ -64,7 +64,7 @@ def narrow_band(
             "Move it to the origin, or take fewer voxels.",
         )
     first = _blocks_round(mesh.vertices / voxel, width + 1)
-    field = NeuralSDF(boxed(sdf), sdf.frame, sdf.box)  # as the mesh does, it ends at its box
+    field = NeuralSDF(boxed(sdf, max(level, 0.0)), sdf.frame, sdf.box)  # as the mesh does, it ends at its box
     values = np.empty((len(first), SIDE, SIDE, SIDE), np.float32)
     within = np.stack(np.meshgrid(*3 * [np.arange(SIDE)], indexing="ij"), axis=-1)
     for start in range(0, len(first), _BLOCKS_AT_ONCE):

@@ -101,7 +101,7 @@ class LipschitzBound:
         with torch.no_grad():
             value, error = _evaluated(self.network, centre)
         reach = spans.norm(dim=2).sum(dim=1) if spans.shape[1] != 3 else _farthest(spans)
-        reach = (1 + _ROUNDED) * (reach + 8 * unit_of(centre.dtype) * centre.norm(dim=1)) + error
+        reach = (1 + _ROUNDED) * (reach + 8 * unit_of(centre.dtype) * centre.norm(dim=1)) + 2 * error  # of either value
         return value - reach, value + reach
 
 

@@ -1,8 +1,10 @@
-"""A level set that is certain: no part of it larger than a cell is missed, and where that cannot be told it is said.
+"""A level set that is certain: no part of it is missed that leaves the cells which the mesh runs through.
 
-Cubes of cells are dropped only where a bound of the field leaves the level out, so what is left holds the whole level
-set (Sharp & Jacobson 2022, sec. 5.3). A cell that is left though its corners are all on one side is in doubt: it is
-halved until the bound drops it, or a point on the other side is found, or it is as small as was asked for.
+Where that cannot be told it is said. (What lies in the mesh's own cells is within a cell of it: a second sheet close to
+the first does not show.) Cubes of cells are dropped only where a bound of the field leaves the level out, so what is
+left holds the whole level set (Sharp & Jacobson 2022, sec. 5.3). A cell that is left though its corners are all on one
+side is in doubt: it is halved until the bound drops it, or a point on the other side is found, or it is as small as was
+asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..extraction import default_box, extract
 from ..fields import NeuralSDF
 from ..geometry import Box, Mesh
@@ -22,6 +25,7 @@ from .bounds import Bound, bound_of, over_boxes
 
 _COARSEST = 64  # cells along the side of the first cubes, at most
 _FIRST = 4  # of them along the longest side, at least
+_MOST_LEFT = 4_000_000  # blocks of cells, at any time
 _MOST_IN_DOUBT = 200_000  # boxes that are halved at once
 IN_DOUBT, MISSING = 1, 2  # states of places
 
@@ -33,7 +37,7 @@ class Certain:
     Args:
         mesh: the level set, world units.
         doubtful: (D, 2, 3) lower and upper corners, world units, of what is left of cells whose corners are on one side
-            while the bound does not rule the level out. None means that nothing is missed.
+            while the bound does not rule the level out. None means that nothing is missed outside the mesh's own cells.
         islands: (I, 3) points on the other side, inside of such cells: parts, or pieces of sheets, thinner than a cell,
             which the mesh does not show.
         cell: side of a cell, world units.
@@ -67,7 +71,7 @@ class Certain:
             doubt = f"; {len(self.doubtful)} places of {size:.2g} are in doubt"
         if len(self.islands):
             return f"Missing, as thinner than a cell: something in {len(self.islands)} places{doubt}. {share}."
-        return f"Nothing {'larger than a cell ' if doubt else ''}is missed{doubt}. {share}."
+        return f"Nothing is missed farther than a cell from the mesh{doubt}. {share}."
 
 
 class BoundedSearch:
@@ -91,6 +95,9 @@ class BoundedSearch:
         """The cells that the level set crosses, (3, N), and the values at their corners, (8, N). N may be 0."""
         counted = self._counting(evaluate)
         cells = self._undecided(grid, progress)
+        if not cells.shape[1]:
+            counted(grid.positions(all_below((2, 2, 2)) * column(grid.cells)))  # for what there is, not where
+            return np.empty((3, 0), np.int64), np.empty((8, 0), np.float32)
         nodes = Nodes(grid, 1, counted)
         nodes.need(cells, 1, lambda fraction: progress(0.5 + 0.3 * fraction))
         found, doubted = [], []
@@ -113,7 +120,11 @@ class BoundedSearch:
         return counted
 
     def _undecided(self, grid: Grid, progress: Progress) -> Array:
-        """(3, N) the cells in which the bound does not rule the level out."""
+        """(3, N) the cells in which the bound does not rule the level out.
+
+        Raises:
+            InputError: they are too many, as the bound says next to nothing.
+        """
         stride = 1
         while stride < _COARSEST and max(grid.cells) >= 2 * _FIRST * stride:
             stride *= 2
@@ -128,6 +139,12 @@ class BoundedSearch:
                 at_border = (blocks == 0).any(axis=0) | ((blocks + 1) * stride >= column(grid.cells)).any(axis=0)
                 keep |= at_border & (least < 0)
             blocks = blocks[:, keep]
+            if blocks.shape[1] > _MOST_LEFT:
+                raise InputError(
+                    f"The bounds of this network say too little: after {step + 1} of {steps} halvings they leave "
+                    f"{blocks.shape[1]} places.",
+                    "Take fewer cells, mesh it without certainty, or fit by another recipe: distance has close bounds.",
+                )
             if stride > 1:
                 stride //= 2
                 blocks = (blocks[:, :, None] * 2 + CORNERS[:, None, :]).reshape(3, -1)
@@ -177,13 +194,14 @@ def extract_certain(
     arithmetic: Arithmetic | None = None,
     on_progress: Progress | None = None,
 ) -> Certain:
-    """A level set of a fitted shape of which no part larger than a cell is missed.
+    """A level set of a fitted shape of which no part is missed that is farther than a cell from the mesh.
 
     Args:
         resolution, level, box, refine, on_progress: as :func:`~sdfcore.extraction.extract_sdf`.
         halvings: how often cells in doubt are halved, while there are no more than 200,000.
     Raises:
-        UnsupportedLayerError: the network has a layer without a rule. Else as :func:`~sdfcore.extraction.extract`.
+        UnsupportedLayerError: the network has a layer without a rule.
+        InputError: its bounds say too little. Else as :func:`~sdfcore.extraction.extract`.
     """
     frame = sdf.frame
     where = default_box(sdf, level) if box is None else frame.box_to_unit(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from .bounds import Bound, over_boxes
 from .boxes import CORNERS, halved
 
 _PAIRS = 1 << 20  # of query and box, looked at together
+_MOST = 1 << 21  # pairs that are kept
+_BOXES = 1 << 13  # whose corners are evaluated together
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def closest(bound: Bound, field: Field, queries: Tensor, box: Box, *, smallest: 
     Raises:
         NoSurfaceError: no change of sign was found. UnsupportedLayerError: there is no rule for the field.
     """
-    parts = [_Search(bound, field, part, box, smallest).run() for part in queries.split(4096)]
+    parts = [found for part in queries.split(4096) for found in _parts(bound, field, part, box, smallest)]
     return Closest(
         torch.cat([p.points for p in parts]),
         torch.cat([p.distance for p in parts]),
@@ -52,6 +55,16 @@ def closest(bound: Bound, field: Field, queries: Tensor, box: Box, *, smallest: 
         sum(p.evaluations for p in parts),
         sum(p.bounds for p in parts),
     )
+
+
+def _parts(bound: Bound, field: Field, queries: Tensor, box: Box, smallest: float) -> Iterator[Closest]:
+    """The queries together, or, where that takes too much memory, either half of them."""
+    found = _Search(bound, field, queries, box, smallest).run()
+    if found is not None:
+        yield found
+        return
+    for half in queries.tensor_split(2):
+        yield from _parts(bound, field, half, box, smallest)
 
 
 class _Search:
@@ -64,7 +77,8 @@ class _Search:
         self.least = torch.full_like(self.distance, float("inf"))
         self.evaluations = self.bounds = 0
 
-    def run(self) -> Closest:
+    def run(self) -> Closest | None:
+        """``None`` where the queries are too many to be looked at together."""
         centre, half = ((self.lower + self.upper) / 2)[None], ((self.upper - self.lower) / 2)[None]
         who = torch.arange(len(self.queries), device=self.queries.device)
         which = torch.zeros_like(who)  # pairs: the query ``who`` and the box ``which``
@@ -77,7 +91,10 @@ class _Search:
             near = self._to_boxes(centre, half, who, which)
             kept = near < self.distance[who]
             who, which, near = who[kept], which[kept], near[kept]
-            if not len(which) or float(half.max()) <= self.smallest:
+            many = 8 * len(which) > _MOST
+            if many and len(self.queries) > 1:
+                return None
+            if not len(which) or many or float(half.max()) <= self.smallest:  # of one alone no more can be told
                 self.least.scatter_reduce_(0, who, near, "amin")
                 break
             centre, half, who, which = _halved(centre, half, who, which)
@@ -88,16 +105,11 @@ class _Search:
     def _learn(self, centre: Tensor, half: Tensor, maybe: Tensor, who: Tensor, which: Tensor) -> None:
         """Points of the surface on the diagonals of boxes whose corners differ in sign, and what they are near to."""
         rows = torch.nonzero(maybe)[:, 0]
-        corners = centre[rows, None] + half[rows, None] * CORNERS.to(half)
-        with torch.no_grad():
-            values = self.field(corners.reshape(-1, 3)).reshape(-1, 8)
-        self.evaluations += values.numel()
-        inside, outside = values.argmin(dim=1), values.argmax(dim=1)
-        pick = torch.arange(len(rows), device=rows.device)
-        crossed = (values[pick, inside] < 0) & (values[pick, outside] >= 0)
-        point = self._between(corners[pick, inside], corners[pick, outside])
+        found = [self._crossings(centre[some], half[some]) for some in rows.split(_BOXES)]
+        crossed = torch.cat([bent for bent, _ in found] or [rows.bool()])
+        point = torch.cat([at for _, at in found] or [centre[:0]])
         known = torch.full((len(centre),), -1, device=rows.device)
-        known[rows[crossed]] = torch.nonzero(crossed)[:, 0]
+        known[rows[crossed]] = torch.arange(len(point), device=rows.device)
         for part in torch.arange(len(which), device=which.device).split(_PAIRS):
             at = known[which[part]]
             queries, at = who[part][at >= 0], at[at >= 0]
@@ -105,6 +117,18 @@ class _Search:
             best = torch.full_like(self.distance, float("inf")).scatter_reduce(0, queries, apart, "amin")
             better = (apart == best[queries]) & (apart < self.distance[queries])
             self.distance[queries[better]], self.points[queries[better]] = apart[better], point[at[better]]
+
+    def _crossings(self, centre: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) whether corners of a box differ in sign, and of those that do a point of the surface (b, 3) in it."""
+        corners = centre[:, None] + half[:, None] * CORNERS.to(half)
+        with torch.no_grad():
+            values = self.field(corners.reshape(-1, 3)).reshape(-1, 8)
+        self.evaluations += values.numel()
+        inside, outside = values.argmin(dim=1), values.argmax(dim=1)
+        pick = torch.arange(len(centre), device=centre.device)
+        crossed = (values[pick, inside] < 0) & (values[pick, outside] >= 0)
+        pick, inside, outside = pick[crossed], inside[crossed], outside[crossed]
+        return crossed, self._between(corners[pick, inside], corners[pick, outside])
 
     def _between(self, a: Tensor, b: Tensor) -> Tensor:
         """Where the field changes its sign between points (n, 3) in and out: by halves, to a millionth of the way."""

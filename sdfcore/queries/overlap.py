@@ -13,6 +13,8 @@ from ..geometry import Array, Box
 from .bounds import Bound, bound_of, over_boxes
 from .boxes import halved, numbers
 
+_CHUNK = 1 << 14  # points at once
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -76,7 +78,9 @@ def overlap(
         found = [over_boxes(bound, centre - half, centre + half) for bound in bounds]
         asked += 2 * len(centre)
         with torch.no_grad():
-            inside = torch.stack([field(centre) < 0 for field in fields]).all(dim=0)
+            inside = torch.stack(
+                [torch.cat([field(part) < 0 for part in centre.split(_CHUNK)]) for field in fields]
+            ).all(dim=0)
         if inside.any():
             return Overlap(True, numbers(centre[inside])[0], np.empty((0, 2, 3)), asked)
         kept = (found[0][0] <= 0) & (found[1][0] <= 0)

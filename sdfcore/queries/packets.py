@@ -16,6 +16,7 @@ from .bounds import Bound
 
 _SIZES = (256, 64, 16, 4)  # rays of a packet, one after another
 _FIRST, _GROWTH, _SHRINK = 1 / 8, 1.5, 0.5  # of a piece: the first, after a success, after a failure
+_SHORTEST = 1e-4  # of the way: what is shorter is left to the rays
 _WIDER = 1 + 1e-4  # of a box, for the rounding of its corners
 
 
@@ -64,7 +65,8 @@ def _march(bound: Bound, entry: Tensor, along: Tensor, way: Tensor, length: Tens
         done[active] = torch.where(free, to, begin)
         piece[active] *= torch.where(free, _GROWTH, _SHRINK)
         # A piece shorter than the packet is wide says no more of the rays than of their neighbours: halve the packet.
-        active = active[(done[active] < end[active]) & (free | (piece[active] > 0.5 * width))]
+        least = torch.maximum(0.5 * width, _SHORTEST * end[active])  # of a packet of one ray over and over: no width
+        active = active[(done[active] < end[active]) & (free | (piece[active] > least))]
     return done, asked
 
 

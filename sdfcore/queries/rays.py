@@ -9,7 +9,7 @@ faster than distance does, and cheap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ def cast(
     level: float = 0.0,
     tolerance: float = 1e-4,
     packets: bool = True,
+    capped: bool = False,
     on_progress: Progress = lambda fraction: None,
 ) -> Hits:
     """Where rays first meet the level set, missing none.
@@ -67,6 +68,7 @@ def cast(
         near, far: where to look, for all or (N,) for each.
         tolerance: shortest piece; where the sign changes within one, the place is then found by the secant.
         packets: whether rays that run side by side are cleared together first (:mod:`~sdfcore.queries.packets`).
+        capped: whether rays that begin at a ``near`` above 0, inside, meet the shape there: it ends at its box.
         on_progress: given a fraction that never falls; what it raises ends the casting.
     Raises:
         InputError: a nearest or farthest distance is not finite.
@@ -77,9 +79,15 @@ def cast(
     end = torch.as_tensor(far, dtype=origins.dtype, device=origins.device).expand(len(origins)).clone()
     if not (begin.isfinite().all() and end.isfinite().all()):
         raise InputError("A ray without an end cannot be followed.", "Give finite nearest and farthest distances.")
+    entry, met = begin, torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
+    if capped:
+        rows = torch.nonzero((begin > 0) & (end > begin))[:, 0]
+        met[rows] = march.at(rows, begin[rows]) < 0
+        end = torch.where(met, begin, end)
     if packets:
         begin, march.bounds = cleared(bound, origins, directions, begin, end, level=level)
-    return march.run(begin, end, on_progress)
+    hits = march.run(begin, end, on_progress)
+    return replace(hits, distance=torch.where(met, entry, hits.distance), hit=hits.hit | met) if capped else hits
 
 
 class _March:
@@ -88,7 +96,7 @@ class _March:
     def __init__(
         self, bound: Bound, field: Field, origins: Tensor, directions: Tensor, level: float, tolerance: float
     ) -> None:
-        self.bound, self.field, self.level, self.tolerance = bound, field, level, tolerance
+        self.bound, self.field, self.level, self.shortest = bound, field, level, tolerance
         self.origins, self.directions = origins, directions
         self.evaluations = self.bounds = 0
 
@@ -113,12 +121,14 @@ class _March:
         doubt = torch.full_like(done, float("inf"))  # where the first one was
         hit = torch.zeros(count, dtype=torch.bool, device=done.device)
         piece, start = (far - done) * _FIRST, done.clone()
+        # Far along a ray no piece may be shorter than what a number there can be told from the next by.
+        tolerance = (8 * torch.finfo(far.dtype).eps * torch.maximum(done.abs(), far.abs())).clamp(min=self.shortest)
         active = torch.nonzero(far > done)[:, 0]
         while len(active):
             begin = done[active]
             end = torch.minimum(begin + piece[active], far[active])
             free = self.clear(active, begin, end)
-            short = ~free & (piece[active] <= self.tolerance)
+            short = ~free & (piece[active] <= tolerance[active])
             rows = active[short]
             before, behind = self.at(rows, begin[short]), self.at(rows, end[short])
             crossed = (before < 0) != (behind < 0)
@@ -132,7 +142,7 @@ class _March:
             active = active[~hit[active] & (done[active] < far[active])]
             share = torch.where(hit, 1.0, (done - start) / (far - start).clamp(min=1e-30))
             on_progress(float(share.mean()) if count else 1.0)
-        return Hits(distance, hit, doubt + _BEFORE * self.tolerance < distance, self.evaluations, self.bounds)
+        return Hits(distance, hit, doubt + _BEFORE * tolerance < distance, self.evaluations, self.bounds)
 
 
 def _secant(begin: Tensor, end: Tensor, before: Tensor, behind: Tensor) -> Tensor:

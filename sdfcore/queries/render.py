@@ -111,13 +111,14 @@ def render(
     Raises:
         UnsupportedLayerError: ``certain``, and the network has a layer without a rule.
     """
-    scene = _Scene(sdf, level, certain)
+    done = 0
+    scene = _Scene(sdf, level, certain, lambda: on_progress(done / max(len(origins), 1)))
     seen_from, along = camera.rays(width, height)
     seen_from = (seen_from - sdf.frame.centre) / sdf.frame.scale  # before they are rounded: the shape may be far off
     origins, directions = (torch.from_numpy(v).to(sdf.device, torch.float32) for v in (seen_from, along))
     toward = torch.as_tensor(_light(camera) if light is None else np.asarray(light), dtype=torch.float32)
     toward = functional.normalize(toward.to(sdf.device), dim=0)
-    parts, done = [], 0
+    parts = []
     for some, ways in zip(origins.split(_TILE), directions.split(_TILE), strict=True):
         parts.append(scene.seen(some, ways, toward))
         done += len(some)
@@ -139,7 +140,8 @@ def _light(camera: Camera) -> Array:
 class _Scene:
     """A shape in its unit box under one light."""
 
-    def __init__(self, sdf: NeuralSDF, level: float, certain: bool) -> None:
+    def __init__(self, sdf: NeuralSDF, level: float, certain: bool, tick: Callable[[], None]) -> None:
+        self.tick: Progress = lambda _: tick()
         self.frame, self.network, self.level = sdf.frame, sdf.network, level / sdf.frame.scale
         self.box = default_box(sdf, level)
         self.size = float(self.box.size.max())
@@ -178,8 +180,9 @@ class _Scene:
             )
         else:
             hits = cast(
-                self.bound, self.network, origins, directions, near=begin, far=end, level=level, tolerance=tolerance
-            )
+                self.bound, self.network, origins, directions, near=begin, far=end, level=level, tolerance=tolerance,
+                capped=True, on_progress=self.tick,
+            )  # fmt: skip
         self.asked += hits.evaluations + hits.bounds
         return hits
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
-from types import SimpleNamespace
-
 from bl_ext.test.neural_sdf.blender_addon import host, live, query_panels, results, stack_parts, stacks
 from bl_ext.test.neural_sdf.sdfcore.errors import EngineError, NoSurfaceError, describe
 from bl_ext.test.neural_sdf.sdfcore.protocol import Message
@@ -281,8 +281,8 @@ def test_linked_parts_stay_as_their_file_has_them(stack, parts, worker, tmp_path
     bpy.ops.wm.save_as_mainfile(filepath=path)
     names = [part.name for part in parts]
     bpy.ops.wm.read_homefile(use_empty=True)
-    with bpy.data.libraries.load(path, link=True) as (_, into):
-        into.objects = [stack_name for stack_name in _.objects]
+    with bpy.data.libraries.load(path, link=True) as (held, into):
+        into.objects = list(held.objects)
     for obj in into.objects:
         bpy.context.scene.collection.objects.link(obj)
     bpy.context.view_layer.update()

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from sdfcore.errors import NoSurfaceError, UnsupportedLayerError
+from sdfcore import combining
+from sdfcore.errors import InputError, NoSurfaceError, UnsupportedLayerError
 from sdfcore.extraction import extract_sdf
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
 from sdfcore.networks import MLP, Mended, Siren
+from sdfcore.queries import certain
 from sdfcore.queries.affine import Arithmetic
 from sdfcore.queries.boxes import boxes_mesh
 from sdfcore.queries.certain import IN_DOUBT, MISSING, extract_certain
@@ -102,9 +104,28 @@ def test_other_levels_and_arithmetics() -> None:
     np.testing.assert_allclose(appended.mesh.volume(), high.volume(), rtol=1e-9)
 
 
-def test_no_surface_is_certain_too() -> None:
-    with pytest.raises(NoSurfaceError):
-        extract_certain(shape(ball()), resolution=24, level=5.0, box=CUBE)
+@pytest.mark.parametrize("level", [5.0, -5.0])
+def test_no_surface_is_certain_too(level: float) -> None:
+    with pytest.raises(NoSurfaceError) as caught:
+        extract_certain(shape(ball()), resolution=24, level=level, box=CUBE)
+    assert -1.0 < caught.value.minimum < caught.value.maximum < 3.0, "the range is told, too"
+
+
+def test_bounds_that_say_too_little_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certain, "_MOST_LEFT", 1000)
+    with pytest.raises(InputError, match="bounds of this network say too little"):
+        extract_certain(shape(ball()), resolution=64, box=CUBE)
+
+
+def test_nothing_is_claimed_of_what_lies_in_the_cells_of_the_mesh() -> None:
+    """A sheet a third of a cell above a face: marching sees one crossing on each edge that both cross."""
+    slab = combining.body("box", [0.5, 0.5, 0.265], [0, 0, -0.235])
+    sheet = combining.body("box", [0.4, 0.4, 0.005], [0, 0, 0.065])
+    box = Box([-0.8] * 3, [0.8] * 3)
+    found = extract_certain(combining.combine([slab, sheet]), resolution=8, box=box)
+    assert topology(found.mesh).components == 1
+    assert "farther than a cell from the mesh" in found.line
+    assert np.abs(found.mesh.vertices[:, 2] - 0.065).min() < found.cell
 
 
 def test_a_network_without_a_rule_is_refused() -> None:

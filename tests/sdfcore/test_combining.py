@@ -63,6 +63,15 @@ def test_a_plane_cuts() -> None:
     assert mesh.vertices[:, 2].max() < 0.02
 
 
+@pytest.mark.parametrize("radius", [1.0, 5.0])
+def test_a_plane_cuts_shapes_of_any_size(radius: float) -> None:
+    plane = combining.body("plane")
+    for cut in (plane, combining.moved(plane, rotation=np.diag([1.0, -1.0, -1.0]))):
+        half = combining.combine([combining.body("sphere", [radius]), cut], "intersection")
+        mesh = extract_sdf(half, resolution=96)
+        assert mesh.volume() == pytest.approx(2 / 3 * math.pi * radius**3, rel=0.01)
+
+
 def lens(apart: float) -> float:
     """Volume common to two balls of radius 1."""
     return math.pi * (4 + apart) * (2 - apart) ** 2 / 12
@@ -116,6 +125,13 @@ def test_offsets_and_shells() -> None:
     mesh = extract_sdf(shell, resolution=128)
     assert topology(mesh).components == 2
     assert mesh.volume() == pytest.approx(4 / 3 * math.pi * (1.1**3 - 0.9**3), rel=0.02)
+
+
+def test_an_offset_of_a_network_goes_as_far_as_it_says() -> None:
+    torch.manual_seed(0)
+    sdf = NeuralSDF(MLP(64, 4, 2, beta=100.0).eval(), Frame(np.zeros(3), 2.0), Box([-0.5] * 3, [0.5] * 3))
+    made, asked = extract_sdf(combining.offset(sdf, 0.4), resolution=96), extract_sdf(sdf, resolution=96, level=0.4)
+    assert made.volume() == pytest.approx(asked.volume(), rel=4e-3)
 
 
 def test_moved_shapes() -> None:
@@ -179,6 +195,14 @@ def test_combined_shapes_are_kept_in_a_file(tmp_path: Path) -> None:
     points = torch.rand(200, 3) * 4
     assert torch.equal(again(points), sdf(points))
     assert {"combined", "placed", "boxed", "offset", "body"} <= set(NETWORKS)
+
+
+def test_a_shape_combined_with_itself_is_kept(tmp_path: Path) -> None:
+    sdf = NeuralSDF(MLP(16, 2, 0).eval(), Frame(np.zeros(3), 1.0), Box([-0.5] * 3, [0.5] * 3))
+    both = combining.combine([sdf, combining.moved(sdf, shift=[1.0, 0, 0])])
+    storage.save(both, tmp_path / "m.safetensors")
+    points = torch.rand(200, 3)
+    assert torch.equal(storage.load(tmp_path / "m.safetensors")(points), both(points))
 
 
 @pytest.mark.parametrize(

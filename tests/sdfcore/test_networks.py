@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from sdfcore.errors import StorageError
 from sdfcore.fields import Jet, Pairs, second_derivatives, value_and_gradient
-from sdfcore.networks import grid as grid_module
 from sdfcore.networks import (
     MLP,
     NETWORKS,
@@ -30,6 +29,7 @@ from sdfcore.networks import (
     Turned,
     build,
 )
+from sdfcore.networks import grid as grid_module
 
 LEVELS = [4, 8, 16, 32, 64]
 SPHERE = (0.6 * directions(400)).astype(np.float32)

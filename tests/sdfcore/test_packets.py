@@ -87,3 +87,11 @@ def test_few_rays_and_none() -> None:
     assert clear.shape == (4,)
     nothing, asked = cleared(bound_of(network), origins[:0], directions[:0], near[:0], far[:0])
     assert (nothing.shape, asked) == ((0,), 0)
+
+
+def test_a_packet_without_width_is_left_to_its_rays() -> None:
+    network = field()
+    origins, directions = picture(2)
+    same = origins[:1].expand(5, 3), directions[:1].expand(5, 3)
+    _, asked = cleared(bound_of(network), *same, torch.zeros(5), torch.full((5,), 8.0))
+    assert asked < 200

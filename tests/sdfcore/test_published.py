@@ -62,6 +62,8 @@ def test_elu_layers(tmp_path: Path) -> None:
         ({"0002.dense.b": np.full(1, np.nan, np.float32)}, "no numbers"),
         ({"0002.dense.b": None}, "no file of published layers"),
         ({"nonsense": np.zeros(3)}, "no file of published layers"),
+        ({"0001.relu._": None, "0002.dense.A": None, "0002.dense.b": None}, "no file of published layers"),
+        ({"0000.dense.b": np.float32(1.0)}, "no file of published layers"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:

@@ -124,3 +124,23 @@ def test_tracing_a_sphere(slope: float) -> None:
     found = hits.hit & clear
     assert float((hits.distance - truth)[found].abs().max()) < 5e-3
     assert not hits.doubtful[clear].any()
+
+
+def test_far_along_a_ray_no_piece_is_shorter_than_numbers_are_apart() -> None:
+    ball = combining.body("sphere", [1000.0])
+    origins, directions = torch.tensor([[-5000.0, 0, 0]]), torch.tensor([[1.0, 0, 0]])
+    hits = cast(bound_of(ball), ball, origins, directions, far=1e4)
+    assert float(hits.distance[0]) == pytest.approx(4000, abs=0.05)
+
+
+def test_rays_meet_the_box_of_a_shape_that_it_cuts() -> None:
+    ball = combining.body("sphere", [0.5])
+    origins, directions = torch.tensor([[-2.0, 0, 0], [-2.0, 0.9, 0]]), torch.tensor([[1.0, 0, 0]] * 2)
+    near = torch.tensor([1.8, 1.8])  # inside, as if the box ended there
+    through = cast(bound_of(ball), ball, origins, directions, near=near, far=4.0)
+    capped = cast(bound_of(ball), ball, origins, directions, near=near, far=4.0, capped=True)
+    assert float(through.distance[0]) == pytest.approx(2.5, abs=1e-3)
+    assert float(capped.distance[0]) == pytest.approx(1.8)
+    assert capped.hit.tolist() == [True, False]
+    start = cast(bound_of(ball), ball, torch.zeros(1, 3), directions[:1], far=4.0, capped=True)
+    assert float(start.distance[0]) == pytest.approx(0.5, abs=1e-3), "who stands inside looks out"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tracemalloc
 import logging
 import struct
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from sdfcore import combining
 from sdfcore.errors import NoSurfaceError
 from sdfcore.extraction import extract_sdf
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame, Mesh
 from sdfcore.networks import MLP, DeepSDF, Turned
+from sdfcore.queries import closest as nearest_points
 from sdfcore.queries.bounds import bound_of
 from sdfcore.queries.bulk import _below, bulk
 from sdfcore.queries.closest import closest
@@ -133,3 +135,21 @@ def test_no_surface_has_no_nearest_point() -> None:
     sdf = placed(octahedron(-1.0))
     with pytest.raises(NoSurfaceError):
         closest(bound_of(sdf), sdf, torch.zeros(3, 3, dtype=torch.float64), CUBE)
+
+
+def test_queries_as_far_from_all_of_the_surface_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a ball no box is nearer than another."""
+    monkeypatch.setattr(nearest_points, "_MOST", 20_000)
+    monkeypatch.setattr(nearest_points, "_BOXES", 100)
+    body, largest = combining.body("sphere", [0.5]), []
+
+    def watched(points: torch.Tensor) -> torch.Tensor:
+        largest.append(len(points))
+        return body(points)
+
+    queries = torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [0.9, 0, 0]], dtype=torch.float64)
+    found = closest(bound_of(body), watched, queries, CUBE, smallest=1e-3)
+    assert max(largest) <= 800
+    torch.testing.assert_close(found.distance, torch.tensor([0.5, 0.49, 0.4], dtype=torch.float64), atol=0.02, rtol=0)
+    assert (found.least <= found.distance + 1e-12).all()
+    assert (found.least > 0.3).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from sdfcore import cli, storage
+from sdfcore import cli, combining, storage
 from sdfcore.errors import InputError
 from sdfcore.fields import NeuralSDF
 from sdfcore.geometry import Box, Frame
@@ -134,3 +134,13 @@ def test_the_command_writes_a_picture_and_depth(tmp_path: Path, capsys: pytest.C
     assert "no size" in capsys.readouterr().err
     assert cli.main([*words, "--camera", "1,2"]) == 2
     assert "three numbers" in capsys.readouterr().err
+
+
+def test_certain_rays_meet_the_cap_as_others_do() -> None:
+    sdf = combining.body("plane")
+    camera = Camera(np.array([3.0, 2.0, 2.0]), np.array([0.0, 0, -0.3]), np.array([0.0, 0, 1]), 30.0)
+    plain, certain = (render(sdf, camera, 48, 48, certain=sure) for sure in (False, True))
+    differ = (plain.colour[..., 3] > 0) != (certain.colour[..., 3] > 0)
+    assert differ.mean() < 0.01
+    both = (plain.colour[..., 3] > 0) & (certain.colour[..., 3] > 0)
+    assert np.median(np.abs(plain.depth - certain.depth)[both]) < 1e-2
