@@ -40,7 +40,7 @@ _MODULES = (
     "space_panels",
     "commands",
     "host",
-    "live",
+    "frames",
 )
 _registered: list[str] = []
 

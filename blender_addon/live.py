@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import bpy
-from bpy.app.handlers import persistent
 
 from ..sdfcore.errors import SdfError
 from ..sdfcore.geometry import Mesh
@@ -316,78 +314,14 @@ def follow(obj: Any) -> None:
     host.wake()
 
 
-# --- handlers --------------------------------------------------------------------------------------------------------
-
-
-@persistent
-def _on_frame(_scene: Any, depsgraph: Any = None) -> None:
-    """Another frame: animated shapes follow; those that are rendered are waited for."""
-    waited = waits()
-    for obj in list(objects()):
-        followed = follower(obj)
-        blend = None if depsgraph is None or followed is None else followed.settings(obj.evaluated_get(depsgraph))
-        if is_right(obj, blend):
-            continue
-        if not waited:
-            follow(obj)
-            continue
-        try:
-            refresh(obj, blend)
-        except SdfError as error:  # the render goes on with the shape it has
-            log.error("%s: %s", obj.name, error)
-
-
-@persistent
-def _on_history(*_: Any) -> None:
-    """Undo, redo or another file: a mesh may be of another time than its sliders."""
-    for obj in objects():
-        if not is_right(obj):
-            touch(obj)
-
-
-@persistent
-def _on_load(*_: Any) -> None:
-    global _rendering
-    _rendering = False
+def forget_all() -> None:
+    """Another file, or none: nothing is under way or known any more."""
+    set_rendering(False)
     _failed.clear()
     _following.clear()
 
 
-@persistent
-def _on_render(*_: Any) -> None:
+def set_rendering(going: bool) -> None:
+    """Whether Blender renders: shapes are waited for then, see :func:`waits`."""
     global _rendering
-    _rendering = True
-
-
-@persistent
-def _on_rendered(*_: Any) -> None:
-    """What was changed meanwhile, and what stands at a frame of the render, follows now."""
-    global _rendering
-    _rendering = False
-    if threading.current_thread() is threading.main_thread():  # not a job's: that may start no timer
-        _on_history()
-
-
-_HANDLERS = {
-    "render_init": _on_render,
-    "render_complete": _on_rendered,
-    "render_cancel": _on_rendered,
-    "load_pre": _on_load,
-    "load_post": _on_history,
-    "undo_post": _on_history,
-    "redo_post": _on_history,
-    "frame_change_post": _on_frame,
-}
-
-
-def register() -> None:
-    for name, handler in _HANDLERS.items():
-        getattr(bpy.app.handlers, name).append(handler)
-
-
-def unregister() -> None:
-    for name, handler in _HANDLERS.items():
-        held = getattr(bpy.app.handlers, name)
-        if handler in held:
-            held.remove(handler)
-    _following.clear()
+    _rendering = going

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import host, live, query_panels, results, stack_parts, stacks
+from bl_ext.test.neural_sdf.blender_addon import frames, host, live, query_panels, results, stack_parts, stacks
 from bl_ext.test.neural_sdf.sdfcore.errors import EngineError, NoSurfaceError, describe
 from bl_ext.test.neural_sdf.sdfcore.protocol import Message
 from recorded_panels import draw
@@ -317,7 +317,7 @@ def test_a_scripts_render_in_a_window_is_waited_for(scene, monkeypatch):
     app = SimpleNamespace(background=False, is_job_running=lambda _: False)
     monkeypatch.setattr(live, "bpy", SimpleNamespace(app=app, data=bpy.data))
     assert not live.waits()
-    live._on_render()
+    frames._on_render()
     assert live.waits()
-    live._on_rendered()
+    frames._on_rendered()
     assert not live.waits()
