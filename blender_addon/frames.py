@@ -1,4 +1,4 @@
-"""When shapes that follow something may not be right any more: at another frame, after undo and loading, in a render."""
+"""When shapes that follow something may be wrong: at another frame, after undo and loading, in a render."""
 
 from __future__ import annotations
 
