@@ -1,8 +1,8 @@
 """The Blender side of Neural SDF: panels, operators and scene data. It never imports torch.
 
 Fitting happens in a worker process (``engine``), one job after another (``jobs``); ``host`` is what the jobs act on.
-Only the modules named in ``_MODULES`` and ``meshes``, ``anchors``, ``results``, ``previews``, ``requests``, ``live`` know
-Blender.
+Only the modules named in ``_MODULES`` and ``meshes``, ``anchors``, ``results``, ``previews``, ``requests``, ``live``
+know Blender.
 """
 
 from __future__ import annotations
