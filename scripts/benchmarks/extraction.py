@@ -38,7 +38,9 @@ _MEASURE = """
 import json, pathlib, sys, time
 from sdfcore.extraction import extract_sdf
 from sdfcore.storage import load
-sdf = load(sys.argv[1])
+sdf = load(sys.argv[1], sys.argv[4])
+if sys.argv[4] != "cpu":
+    extract_sdf(sdf, resolution=64)  # a GPU's first calls load what later ones have
 started = time.perf_counter()
 mesh = extract_sdf(sdf, resolution=int(sys.argv[2]))
 found = {"seconds": time.perf_counter() - started, "vertices": len(mesh.vertices)}
@@ -61,10 +63,10 @@ def fit(shape: Path, model: Path, threads: int, steps: int | None) -> None:
         raise click.ClickException(f"the recipe siren no longer fits {NETWORK} in a draft, but {config}")
 
 
-def timing(model: Path, resolution: int, threads: int) -> dict[str, Any]:
+def timing(model: Path, resolution: int, threads: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of one extraction in a process of its own, and the peak memory of that process (MiB, torch included)."""
     output = model.with_suffix(".timing.json")
-    command = [sys.executable, "-c", _MEASURE, str(model), str(resolution), str(output)]
+    command = [sys.executable, "-c", _MEASURE, str(model), str(resolution), str(output), device]
     done = measure(command, output, threads=threads, limit=_LIMIT)
     if done.complaint:
         raise click.ClickException(f"resolution {resolution}: {done.complaint}")

@@ -52,9 +52,11 @@ class _Absent:
         pass
 
 
-def _siren(points: Array, normals: Array, random: np.random.Generator) -> tuple[nn.Module, Step, Callable[..., Tensor]]:
+def _siren(
+    points: Array, normals: Array, random: np.random.Generator, device: torch.device
+) -> tuple[nn.Module, Step, Callable[..., Tensor]]:
     modules, losses = (importlib.import_module(name) for name in ("modules", "loss_functions"))
-    model = modules.SingleBVPNet(type="sine", in_features=3)
+    model = modules.SingleBVPNet(type="sine", in_features=3).to(device)
     count = _POINTS["siren"]
 
     def step(progress: float) -> Tensor:
@@ -62,14 +64,16 @@ def _siren(points: Array, normals: Array, random: np.random.Generator) -> tuple[
         places = np.concatenate([points[rows], random.uniform(-1, 1, (count, 3))])
         outward = np.concatenate([normals[rows], -np.ones((count, 3))])
         known = np.concatenate([np.zeros((count, 1)), -np.ones((count, 1))])
-        tensors = [torch.from_numpy(v[None].astype(np.float32)) for v in (places, outward, known)]
+        tensors = [torch.from_numpy(v[None].astype(np.float32)).to(device) for v in (places, outward, known)]
         found = losses.sdf(model({"coords": tensors[0]}), {"normals": tensors[1], "sdf": tensors[2]})
         return torch.stack([loss.mean() for loss in found.values()]).sum()
 
     return model, step, lambda x: model({"coords": x[None]})["model_out"][0, :, 0]
 
 
-def _digs_like(name: str, points: Array, random: np.random.Generator) -> tuple[nn.Module, Step, Callable[..., Tensor]]:
+def _digs_like(
+    name: str, points: Array, random: np.random.Generator, device: torch.device
+) -> tuple[nn.Module, Step, Callable[..., Tensor]]:
     common = {"latent_size": 0, "in_dim": 3, "nl": "sine", "encoder_type": "none", "init_type": "mfgi"}
     losses = importlib.import_module("models.losses")
     if name == "digs":
@@ -87,10 +91,12 @@ def _digs_like(name: str, points: Array, random: np.random.Generator) -> tuple[n
             weights=[2e3, 1e2, 1e2, 5e1, 1e2], loss_type="siren_wo_n_w_div", div_decay="linear", div_type="dir_l1"
         )
     count, grid = _POINTS[name], np.linspace(-1.1, 1.1, 256)
+    model = model.to(device)
+    given = lambda places: torch.from_numpy(places.astype(np.float32)).to(device).requires_grad_()
 
     def step(progress: float) -> Tensor:
-        on = torch.from_numpy(points[None, random.integers(0, len(points), count)].astype(np.float32)).requires_grad_()
-        off = torch.from_numpy(grid[random.integers(0, 256, (1, count, 3))].astype(np.float32)).requires_grad_()
+        on = given(points[None, random.integers(0, len(points), count)])
+        off = given(grid[random.integers(0, 256, (1, count, 3))])
         found, _ = loss(model(off, on), on, off, torch.zeros_like(on))
         loss.update_div_weight(int(10_000 * progress), 10_000, _DECAY)
         total: Tensor = found["loss"]
@@ -107,6 +113,8 @@ def _train(model: nn.Module, step: Step, rate: float, clip: float, seconds: floa
         step(passed / seconds).backward()
         nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimiser.step()
+        if next(model.parameters()).is_cuda:  # or the clock would tell of steps that are only queued
+            torch.cuda.synchronize()
         taken += 1
         yield taken
 
@@ -118,7 +126,10 @@ def _train(model: nn.Module, step: Step, rate: float, clip: float, seconds: floa
 @click.option("--checkout", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--training", type=float, default=60.0)
 @click.option("--resolution", type=int, default=256)
-def one_official(name: str, source: Path, output: Path, checkout: Path, training: float, resolution: int) -> None:
+@click.option("--device", default="cpu")
+def one_official(
+    name: str, source: Path, output: Path, checkout: Path, training: float, resolution: int, device: str
+) -> None:
     """Train NAME on SOURCE for so many seconds, write OUTPUT, print what it took as JSON."""
     cloud = read(source)
     if not isinstance(cloud, PointCloud) or cloud.normals is None:
@@ -134,13 +145,14 @@ def one_official(name: str, source: Path, output: Path, checkout: Path, training
     else:
         scale = np.abs(moved).max()
     points, random = (cloud.points - centre) / scale, np.random.default_rng(0)
-    made = _siren(points, cloud.normals, random) if name == "siren" else _digs_like(name, points, random)
+    place = torch.device(device)
+    made = _siren(points, cloud.normals, random, place) if name == "siren" else _digs_like(name, points, random, place)
     model, step, field = made
     taken = max(_train(model, step, _RATES[name], 1.0 if name == "siren" else 10.0, training))
     box = Box.around(points.astype(np.float64)).expanded(0.05)
     with torch.no_grad():
-        border = torch.from_numpy(np.array([box.lower, box.upper], dtype=np.float32))
+        border = torch.from_numpy(np.array([box.lower, box.upper], dtype=np.float32)).to(place)
         sign = 1.0 if float(field(border).mean()) > 0 else -1.0
-    found = extract(lambda x: sign * field(x), box, resolution=resolution, refine=0)
+    found = extract(lambda x: sign * field(x), box, resolution=resolution, refine=0, device=place)
     write(output, Mesh(found.vertices * scale + centre, found.faces))
     click.echo(json.dumps({"recipe": name, "steps": taken, "training": training}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,11 +26,11 @@ SOONER = 30.0
 POINTS = 100_000
 
 
-def climbed(subject: Subject, known: Body, preset: str, save: Any) -> None:
-    """Our default recipe for longer and longer, until it is as exact as theirs."""
+def climbed(subject: Subject, known: Body, preset: str, save: Any, more: Sequence[str] = ()) -> None:
+    """Our default recipe for longer and longer, until it is as exact as theirs; ``more`` words for its process."""
     for budget in LADDER:
         if "chamfer" not in known.get(str(budget), {}):
-            words = ["one_method", "", "--recipe", "auto", "--preset", preset, "--training", str(budget)]
+            words = ["one_method", "", "--recipe", "auto", "--preset", preset, "--training", str(budget), *more]
             known[str(budget)] = row(words, subject.cloud, subject.truth, math.ceil(budget))
             click.echo(f"{subject.case.name}, ours, {budget:g} s: {known[str(budget)]}")
             save()
