@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 import numpy as np
 import pytest
-from bl_ext.test.neural_sdf.blender_addon import anchors, queries, requests, results
+from bl_ext.test.neural_sdf.blender_addon import anchors, queries, requests, results, sizes
 from mathutils import Matrix
 
 pytestmark = pytest.mark.blender
@@ -119,3 +119,18 @@ def test_changes_are_found_and_edits_are_not(scene):
     mesh.vertices[int(rows[0])].co.x += 1
     np.testing.assert_array_equal(anchors.change(known, mesh), np.eye(4), "sculpted")
     assert anchors.of(bpy.data.curves.new("c", "CURVE")) == []
+
+
+def test_a_mesh_is_measured_once_however_it_is_turned(scene, monkeypatch):
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=160, ring_count=120)
+    obj, calls = bpy.context.object, []
+    monkeypatch.setattr(sizes, "_measured", {})
+    measure = sizes._measure
+    monkeypatch.setattr(sizes, "_measure", lambda *words: calls.append(1) or measure(*words))
+    for turn in range(4):
+        obj.rotation_euler = (0.3 * turn, 0.2 * turn, 0)
+        obj.scale = (1 + turn, 1, 1)
+        bpy.context.view_layer.update()
+        places = np.array([obj.matrix_world @ v.co for v in obj.data.vertices])
+        assert sizes.measure(obj)[0] == pytest.approx(np.ptp(places, axis=0).max(), rel=0.01)
+    assert len(calls) == 1

@@ -351,3 +351,10 @@ def test_what_arrives_is_the_last_operation(addon):
     for name in ("apply_result", "apply_shapes", "apply_made"):
         operator = getattr(bpy.types, f"SDF_OT_{name}")
         assert {"REGISTER", "UNDO", "INTERNAL"} <= operator.bl_options
+
+
+def test_what_the_worker_counted_is_not_counted_again(worker, monkeypatch):
+    monkeypatch.setattr(results.meshes, "is_closed", lambda faces: pytest.fail("it takes long"))
+    add_monkey()
+    bpy.ops.sdf.fit()
+    assert results.report(bpy.context.object)["result"]["watertight"] is True
