@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 LARGEST = 1e15  # what geometry accepts
 _NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normalx", "normaly", "normalz"))
 _COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+_MARK = b"\xef\xbb\xbf"  # of the byte order, which some programs begin UTF-8 with
 _HEAD = 1000  # lines, in which the first point is looked for
 _COMMA_NUMBER = re.compile(rb"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 _FEW = 0.1  # up to this share of points without a usable normal, the points go rather than all normals
@@ -175,7 +176,7 @@ def _names(line: str) -> list[str]:
 
 def _plain(data: bytes) -> bytes:
     """Numbers with points, split by blanks, in lines."""
-    if any(_decimal_commas(line) for line in data[: 1 << 16].splitlines()[:_HEAD]):
+    if any(_decimal_commas(line) for line in data[: 1 << 16].removeprefix(_MARK).splitlines()[:_HEAD]):
         data = data.replace(b",", b".")
     split = b",;\t\r"
     return data.translate(bytes.maketrans(split, b"   \n")) if any(data.find(c) >= 0 for c in split) else data
@@ -196,7 +197,7 @@ def from_text(data: bytes) -> PointCloud:
     Raises:
         EmptyInputError, InputError: nothing in it, or rows that are not numbers or of unequal length.
     """
-    if not data.strip(b"\xef\xbb\xbf \t\r\n,;"):
+    if not data.strip(_MARK + b" \t\r\n,;"):
         raise EmptyInputError("The file is empty.", "Export the points again.")
     data = _plain(data)  # bytes, and read as such: of ten million points each copy is a gigabyte
     names: list[str] = []
@@ -218,7 +219,7 @@ def from_text(data: bytes) -> PointCloud:
             "No row of three numbers was found.", "A line per point is needed: x y z, then normals or colours."
         )
     body = BytesIO(data)
-    body.seek(first + 3 * (first == 0 and data.startswith(b"\xef\xbb\xbf")))  # behind a mark of the byte order
+    body.seek(first + 3 * (first == 0 and data.startswith(_MARK)))  # behind a mark of the byte order
     try:
         table = np.loadtxt(body, ndmin=2, comments=["#", "//"] if b"//" in data else "#", encoding="latin1")
     except ValueError as error:

@@ -201,9 +201,9 @@ def _is_endless(network: nn.Module) -> bool:
     return isinstance(network, Body) and network.shape == "plane"
 
 
-def boxed(sdf: NeuralSDF, reach: float = 0.0) -> Boxed | Body:
+def boxed(sdf: NeuralSDF, reach: float = 0.0) -> Boxed | Body | Placed:
     """The network, kept to where it was fitted, and to ``reach`` (world units) beyond; a body is known everywhere."""
-    if isinstance(sdf.network, Body):
+    if isinstance(sdf.network, Body) or (isinstance(sdf.network, Placed) and isinstance(sdf.network.inner, Body)):
         return sdf.network
     box = default_box(sdf, reach)
     lower, upper = (torch.from_numpy(v.copy()).to(sdf.device) for v in (box.lower, box.upper))

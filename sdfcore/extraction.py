@@ -46,7 +46,7 @@ def extract(
         resolution: cells along the longest side of ``box``.
         level: which level set; positive is outside for a distance.
         refine: steps that move each vertex along its lattice edge onto the level set of the field itself: secants, and
-            last Newton's, along the gradient that its normal is taken from.
+            last one that knows the gradient, which its normal is taken from.
         search: how thoroughly parts of the surface are looked for.
         chunk: points per call of ``field``; 16384 was the fastest on processors.
         device: of the points given to ``field``; ``None`` takes the field's own ``device``, else the processor.
@@ -257,7 +257,7 @@ def _settled(edges: _Edges, sampler: _Sampler, steps: int, progress: Progress) -
     start = max(steps - 1, 0) / (steps + 2)
     values, gradients = sampler.slopes(edges.places(), lambda fraction: progress(start + (1 - start) * fraction))
     if steps:
-        edges.newton(values[edges.movable], gradients[edges.movable])
+        edges.parabola(values[edges.movable], gradients[edges.movable])
     return edges.places(), gradients
 
 
@@ -278,6 +278,7 @@ class _Edges:
         self._rows = np.arange(len(self.movable))
         self._between = np.tile([0.0, 1.0], (len(self.movable), 1))
         self._ends = marched.ends[self.movable].astype(np.float64)
+        self._weights = np.ones_like(self._ends)  # of an end that secants kept, ever less
         self._kept = np.full(len(self.movable), -1)  # which end the last step kept
 
     def places(self) -> Array:
@@ -288,16 +289,20 @@ class _Edges:
         """A bracketed step (Anderson and Björck 1973) from the field's ``values`` (M,) where the vertices are."""
         self._move(self._narrowed(values.astype(np.float64)))
 
-    def newton(self, values: Array, gradients: Array) -> None:
-        """A step along the field's slope from ``values`` (M,) and ``gradients`` (M, 3); a secant where it would leave
-        what the level set lies between."""
-        values = values.astype(np.float64)
-        middle = self._along[self.movable, self._axis]
+    def parabola(self, values: Array, gradients: Array) -> None:
+        """A step from ``values`` (M,) and ``gradients`` (M, 3): to where the parabola is zero that has both, and the
+        value at the end on the other side. It has one zero in between, whatever the gradient says."""
+        values, middle = values.astype(np.float64), self._along[self.movable, self._axis]
         secant = self._narrowed(values)
+        far, other = self._between[self._rows, self._kept] - middle, self._ends[self._rows, self._kept]
+        slope = gradients[self._rows, self._axis].astype(np.float64) * self._grid.cell
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = middle - values / (gradients[self._rows, self._axis].astype(np.float64) * self._grid.cell)
-        lower, upper = self._between.T
-        self._move(np.where((lower < found) & (found < upper), found, secant))
+            bend = (other - values - slope * far) / far**2
+            root = np.sqrt(np.maximum(slope**2 - 4 * bend * values, 0.0))
+            steps = -2 * values / np.stack([slope + root, slope - root]) / far  # as shares of the way to that end
+        fits = (steps > 0) & (steps < 1)
+        share = np.where(fits[0], steps[0], steps[1])
+        self._move(np.where(fits.any(axis=0), middle + share * far, secant))
 
     def _narrowed(self, values: Array) -> Array:
         """(M,) where the secant is zero once ``values`` (M,) have replaced those of the ends of their sign."""
@@ -306,10 +311,10 @@ class _Edges:
         with np.errstate(divide="ignore", invalid="ignore"):
             shrink = 1 - values / self._ends[rows, moved]
         shrink = np.where(shrink > 0, shrink, 0.5)
-        self._ends[rows, 1 - moved] *= np.where(self._kept == 1 - moved, shrink, 1.0)
+        self._weights[rows, 1 - moved] *= np.where(self._kept == 1 - moved, shrink, 1.0)
         self._between[rows, moved] = self._along[self.movable, self._axis]
-        self._ends[rows, moved], self._kept = values, 1 - moved
-        (start, end), (first, last) = self._between.T, self._ends.T
+        self._ends[rows, moved], self._weights[rows, moved], self._kept = values, 1.0, 1 - moved
+        (start, end), (first, last) = self._between.T, (self._ends * self._weights).T
         return start + (end - start) * first / (first - last)
 
     def _move(self, along: Array) -> None:

@@ -102,7 +102,7 @@ def off_surface(sdf: NeuralSDF, resolution: int) -> float:
     """How far the vertices lie from the network's own zero level at most, unit box: what Newton's steps along the
     gradient move them by, in double precision. (The level set is no farther than where they end.)"""
     network = copy.deepcopy(sdf.network).double()
-    start = torch.from_numpy(extract(sdf.network, default_box(sdf), resolution, refine=1, cap=False).vertices)
+    start = torch.from_numpy(extract(sdf.network, default_box(sdf), resolution, refine=1, cap=False).vertices.copy())
     farthest = 0.0
     for begun in start.split(1 << 14):
         points = begun

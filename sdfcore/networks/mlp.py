@@ -73,7 +73,7 @@ class MLP(nn.Module):
         if normed:
             for layer in linears(self.layers):
                 weight_norm(layer)
-        self._draw = int(torch.randint(1 << 62, ())) if dropout else 0  # of the seed that the weights are of, too
+        self._draw = torch.initial_seed() % (1 << 62) if dropout else 0  # of the seed that the weights are of, too
 
     def _joined(self, i: int, h: Tensor, x: Tensor) -> Tensor:
         return torch.cat([h, x], dim=-1) / math.sqrt(2) if i and i == self.skip else h

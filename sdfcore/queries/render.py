@@ -140,7 +140,7 @@ def _light(camera: Camera) -> Array:
 class _Scene:
     """A shape in its unit box under one light."""
 
-    def __init__(self, sdf: NeuralSDF, level: float, certain: bool, tick: Callable[[], None]) -> None:
+    def __init__(self, sdf: NeuralSDF, level: float, certain: bool, tick: Callable[[], None] = lambda: None) -> None:
         self.tick: Progress = lambda _: tick()
         self.frame, self.network, self.level = sdf.frame, sdf.network, level / sdf.frame.scale
         self.box = default_box(sdf, level)

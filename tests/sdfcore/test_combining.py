@@ -129,7 +129,7 @@ def test_offsets_and_shells() -> None:
 
 def test_an_offset_of_a_network_goes_as_far_as_it_says() -> None:
     torch.manual_seed(0)
-    sdf = NeuralSDF(MLP(64, 4, 2, beta=100.0).eval(), Frame(np.zeros(3), 2.0), Box([-0.5] * 3, [0.5] * 3))
+    sdf = NeuralSDF(MLP(64, 4, 2, beta=100.0, radius=0.35).eval(), Frame(np.zeros(3), 2.0), Box([-0.5] * 3, [0.5] * 3))
     made, asked = extract_sdf(combining.offset(sdf, 0.4), resolution=96), extract_sdf(sdf, resolution=96, level=0.4)
     assert made.volume() == pytest.approx(asked.volume(), rel=4e-3)
 
