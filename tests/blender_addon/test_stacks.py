@@ -294,8 +294,14 @@ def test_linked_parts_stay_as_their_file_has_them(stack, parts, worker, tmp_path
 
 def test_what_cannot_be_made_is_asked_for_once(stack, parts, worker, clock, addon):
     answer = worker.answer
-    failing = lambda request: [Message("failed", request.job, describe(NoSurfaceError("Nothing is left.", "Move it.")))]
-    worker.transports[-1]._answer = lambda r: failing(r) if r.kind == "combine" else answer(r)
+
+    def failing(request):
+        if request.kind != "combine":
+            return answer(request)
+        worker.requests.append(request)
+        return [Message("failed", request.job, describe(NoSurfaceError("Nothing is left.", "Move it.")))]
+
+    worker.transports[-1]._answer = failing
     parts[1].location.x += 50
     bpy.context.view_layer.update()
     for _ in range(4):
@@ -309,8 +315,11 @@ def test_what_cannot_be_made_is_asked_for_once(stack, parts, worker, clock, addo
     addon.runtime().tick()
     assert len(worker.bodies("combine")) == asked_before
     assert addon.runtime().notice is kept
-    parts[1].location.x -= 50
+    parts[1].location.x -= 40
+    bpy.context.view_layer.update()
     assert not live.has_failed(stack)
+    addon.runtime().tick()
+    assert len(worker.bodies("combine")) > asked_before
 
 
 def test_a_scripts_render_in_a_window_is_waited_for(scene, monkeypatch):
