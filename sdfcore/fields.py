@@ -5,6 +5,7 @@ A field takes points and gives one value each. Whatever consumes a field takes t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -253,7 +254,9 @@ class NeuralSDF:
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        """Where the network is; one without any numbers of its own is on the processor."""
+        held = next(itertools.chain(self.network.parameters(), self.network.buffers()), None)
+        return torch.device("cpu") if held is None else held.device
 
     def to(self, device: torch.device | str) -> NeuralSDF:
         """The same shape with its network moved to ``device`` (in place, as torch does)."""
