@@ -57,7 +57,6 @@ class SDF_PT_ask(SdfPanel, bpy.types.Panel):
 class SDF_PT_skeleton(SdfPanel, bpy.types.Panel):
     bl_idname = "SDF_PT_skeleton"
     bl_label = "Skeleton"
-    bl_parent_id = "SDF_PT_fit"
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -110,7 +109,6 @@ class SDF_UL_stack(bpy.types.UIList):
 class SDF_PT_stack(SdfPanel, bpy.types.Panel):
     bl_idname = "SDF_PT_stack"
     bl_label = "Combination"
-    bl_parent_id = "SDF_PT_fit"
 
     @classmethod
     def poll(cls, context: Context) -> bool:

@@ -1,4 +1,4 @@
-"""Shapes while they are parts of a combination: drawn as wires, not rendered, and watched.
+"""Shapes while they are parts of a combination: drawn as wires or boxes, not rendered, and watched.
 
 What they were before is kept on the parts themselves, so that it comes back however they leave: taken out of the list,
 exchanged in it, or because the combination is applied or deleted.
@@ -12,7 +12,8 @@ import bpy
 
 from . import results
 
-SHOWN_AS, HIDDEN = "sdf_shown_as", "sdf_hidden_before"
+SHOWN_AS, HIDDEN, DRAWN_AS = "sdf_shown_as", "sdf_hidden_before", "sdf_drawn_as"
+_WIRES = 5000  # faces, up to which wires are drawn: more would be a black cloud over the combination
 _WATCHED = "sdf_stack.seen"
 
 
@@ -44,12 +45,17 @@ def tidy() -> None:
     for part in held:
         if SHOWN_AS not in part and not results.of_another_file(part):
             part[SHOWN_AS], part[HIDDEN] = part.display_type, part.hide_render
-            part.display_type, part.hide_render = "WIRE", True
+            part.display_type = part[DRAWN_AS] = "WIRE" if _faces(part) <= _WIRES else "BOUNDS"
+            part.hide_render = True
+
+
+def _faces(part: Any) -> int:
+    return len(part.data.polygons) if part.type == "MESH" else 0
 
 
 def _show_as_before(part: Any) -> None:
     """If nobody has changed that since."""
-    if part.display_type == "WIRE":
+    if part.display_type == part.pop(DRAWN_AS, "WIRE"):
         part.display_type = part[SHOWN_AS]
     if part.hide_render:
         part.hide_render = bool(part[HIDDEN])

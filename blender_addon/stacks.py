@@ -1,7 +1,7 @@
 """Shapes combined live: an object whose mesh follows a list of results, where they stand, until it is applied.
 
 The parts stay as they are and can be moved, refitted, taken out or put in another order; the combination follows
-(:mod:`.live`). While they are in a list they are drawn as wires and are not rendered; taken out they are as before.
+(:mod:`.live`). While they are in a list they are drawn as wires or boxes and are not rendered; taken out they are as before.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SDF_OT_stack(_InObjectMode):
     bl_label = "Combine Live"
     bl_description = (
         "Make an object that follows the selected results, combined in turn: move them, change the list, and it is "
-        "made anew. Meanwhile they are drawn as wires and not rendered"
+        "made anew. Meanwhile they are drawn as wires or boxes, and not rendered"
     )
     bl_options = {"REGISTER", "UNDO"}
 

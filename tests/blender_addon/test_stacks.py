@@ -223,6 +223,23 @@ def test_a_part_in_two_lists_stays_a_part(stack, parts, worker):
     assert parts[0].display_type == "BOUNDS"
 
 
+def test_parts_of_many_faces_are_drawn_as_boxes(parts, worker):
+    """Wires of a fitted mesh would be a black cloud over the combination."""
+    parts[0].data = parts[0].data.copy()
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=100, ring_count=60)
+    dense = bpy.context.active_object.data
+    parts[0].data = dense
+    bpy.data.objects.remove(bpy.context.active_object)
+    for part in parts:
+        part.select_set(True)
+    bpy.context.view_layer.objects.active = parts[0]
+    assert bpy.ops.sdf.stack() == {"FINISHED"}
+    assert [part.display_type for part in parts] == ["BOUNDS", "WIRE"]
+    assert bpy.ops.sdf.stack_apply() == {"FINISHED"}
+    assert [part.display_type for part in parts] == ["TEXTURED", "TEXTURED"]
+
+
 def test_another_shape_in_a_row(stack, parts, worker):
     third = fitted(6.0)
     stack.sdf_stack.steps[1].operand = third
