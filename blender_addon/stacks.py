@@ -1,7 +1,8 @@
 """Shapes combined live: an object whose mesh follows a list of results, where they stand, until it is applied.
 
 The parts stay as they are and can be moved, refitted, taken out or put in another order; the combination follows
-(:mod:`.live`). While they are in a list they are drawn as wires or boxes and are not rendered; taken out they are as before.
+(:mod:`.live`). While they are in a list they are drawn as wires or boxes and are not rendered; taken out they are as
+before.
 """
 
 from __future__ import annotations
