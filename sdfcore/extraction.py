@@ -220,7 +220,7 @@ def _checked(values: torch.Tensor, count: int) -> torch.Tensor:
 def _value_and_gradient(field: Field, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(N,) and (N, 3), that zero where the field does not say. Reverse mode: thrice as fast as forward mode, and
     nothing is kept."""
-    own = getattr(field, "value_and_gradient", None)
+    own = getattr(field, "value_and_gradient", None) or getattr(field, "value_and_slope", None)
     if own is not None:
         with torch.no_grad():
             value, gradient = own(points)

@@ -48,6 +48,18 @@ class Siren(nn.Module):
                 h = layer(h).mul_(self.activation.omega).sin_()
         return self.last(h)[:, 0]
 
+    @torch.no_grad()
+    def value_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Value (N,) and gradient (N, 3), not to be learned from: backward by hand, each layer in place."""
+        angles, h, omega = [], points, self.activation.omega
+        for layer in linears(self.layers):
+            angles.append(layer(h).mul_(omega))
+            h = angles[-1].sin()
+        back = self.last.weight
+        for layer, angle in zip(reversed(linears(self.layers)), reversed(angles), strict=True):
+            back = angle.cos_().mul_(back) @ layer.weight
+        return self.last(h)[:, 0], back * omega ** len(angles)
+
     def pushforward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Value (N,) and derivatives (K, N) along ``directions`` (K, N, 3)."""
         h, tangents = points, directions

@@ -551,3 +551,15 @@ def test_a_beginning_is_evaluated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     assert network.begin_at(lambda x: np.linalg.norm(x, axis=1) - 0.5)
     assert max(sizes) <= 500
     assert sum(sizes) >= 17**3
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_slopes_by_hand_are_those_of_autograd(depth: int) -> None:
+    network, points = Siren(24, depth, omega=7.0), points_in(200).float()
+    value, gradient = value_and_gradient(network, points)
+    with torch.no_grad():
+        plain, slope = value_and_gradient(network, points)
+    assert gradient.requires_grad
+    assert not slope.requires_grad
+    torch.testing.assert_close(plain, value.detach())
+    torch.testing.assert_close(slope, gradient.detach(), atol=1e-5, rtol=1e-5)
