@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 _CELLS = 1 << 10  # along each axis of the curve
+_MANY = 1_000_000
 _FEWEST = 2000  # fewer fit into the cache anyway
 
 Found = TypeVar("Found", Array, tuple[Array, ...])
@@ -51,6 +52,15 @@ def _restored(values: Array, order: Array) -> Array:
     whole = np.empty_like(values)
     whole[order] = values
     return whole
+
+
+def tree_of(points: Array) -> cKDTree:
+    """A search tree of ``points`` (N, 3); of very many one that is built in less than half the time, as a scan is
+    looked up in once or twice only."""
+    from scipy.spatial import cKDTree
+
+    few = len(points) <= _MANY
+    return cKDTree(points, balanced_tree=few, compact_nodes=few)
 
 
 def nearest(tree: cKDTree, points: Array, **options: Any) -> tuple[Array, Array]:

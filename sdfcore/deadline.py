@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # the extraction is measured during the fit.
 _EXTRACTION_AT_256 = 1.5
 _CARRYING_AT_256 = 0.8  # seconds to compare with the source, colour and write the vertices of such a mesh
-_INDEXING = 1e-6  # seconds for each point or triangle of the source, to find what is nearest in it
+_INDEXING = 6e-7  # seconds for each point or triangle of the source, to find what is nearest in it
 _MARGIN = 1.5  # an estimate from a small sample may be this much too low
 _EXTRACTION_SHARE = 0.3  # of the time, at most, unless a resolution is asked for
 _REST_SHARE = 0.4  # of what is left of it, at most: a fine mesh of an untrained field is worth nothing

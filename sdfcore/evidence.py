@@ -28,6 +28,11 @@ class Evidence:
     oracle: Oracle | None
     closest: Oracle | None = None
 
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the points: it is asked for at several stages."""
+        return cKDTree(self.points)
+
     def feet(self, queries: Array) -> Array:
         """(M, 3) float32: where the surface is nearest to each of ``queries`` (M, 3).
 
@@ -36,7 +41,7 @@ class Evidence:
         """
         if self.closest is not None:
             return np.asarray(self.closest(queries), dtype=np.float32)
-        gap, near = nearest(cKDTree(self.points), queries)
+        gap, near = nearest(self.tree, queries)
         found = self.points[near]
         if self.normals is not None:
             normals = self.normals[near]
@@ -52,7 +57,7 @@ class Evidence:
         """
         some = self.points[np.random.default_rng(0).permutation(len(self.points))[:4000]]
         count = min(9, len(self.points))
-        gap, _ = cKDTree(self.points).query(some, k=count, workers=-1)
+        gap, _ = self.tree.query(some, k=count, workers=-1)
         radius = np.reshape(gap, (len(some), count))[:, -1]
         return max(float(np.median(np.sqrt(np.pi * radius**2 / max(count - 1, 1)))), 1e-6)
 
@@ -71,7 +76,7 @@ class Evidence:
         if self.normals is None:
             return 0.0
         some = np.random.default_rng(0).permutation(len(self.points))[:20_000]
-        _, near = cKDTree(self.points).query(self.points[some], k=min(5, len(self.points)), workers=-1)
+        _, near = self.tree.query(self.points[some], k=min(5, len(self.points)), workers=-1)
         to = self.points[np.reshape(near, (len(some), -1))[:, 1:]] - self.points[some, None]
         return float(np.median(np.abs(np.einsum("nki,ni->nk", to, self.normals[some])))) / (0.67 * np.sqrt(2))
 
@@ -127,5 +132,5 @@ class Evidence:
     def neighbour_distance(self, k: int) -> Array:
         """(N,) float32 distance of each point to its k-th neighbour: the local scale of IGR's near samples."""
         count = min(k + 1, len(self.points))
-        gap, _ = nearest(cKDTree(self.points), self.points, k=[count])
+        gap, _ = nearest(self.tree, self.points, k=[count])
         return np.asarray(gap, dtype=np.float32)[:, 0]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import nn
 
 from . import __version__
@@ -348,7 +347,7 @@ class Fit:
         """
         most = np.full(len(points), min(0.5 * self.evidence.spacing, cell))
         if self.evidence.oracle is not None and len(points):
-            near = nearest(cKDTree(self.evidence.points), points)[0] < self.evidence.spacing
+            near = nearest(self.evidence.tree, points)[0] < self.evidence.spacing
             most[near & ((self.evidence.oracle(points) < 0) == (values < 0))] *= BACKED
         return most
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .coherence import nearest
+from .coherence import nearest, tree_of
 from .geometry import Array, Box, Mesh, PointCloud
 from .surfaces import MeshDistance, face_normals, sample_surface
 from .topology import Topology, topology
@@ -84,9 +84,7 @@ class _CloudSide:
     """A scan as one side of a comparison."""
 
     def __init__(self, cloud: PointCloud, samples: int, random: np.random.Generator) -> None:
-        from scipy.spatial import cKDTree
-
-        self._tree, self._all_normals = cKDTree(cloud.points), cloud.normals
+        self._tree, self._all_normals = tree_of(cloud.points), cloud.normals
         if len(cloud) > samples:
             cloud = cloud.take(np.sort(random.choice(len(cloud), samples, replace=False)))
         self.points = cloud.points.astype(np.float64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .coherence import nearest
+from .coherence import nearest, tree_of
 from .geometry import Array, Mesh, PointCloud
 from .surfaces import MeshDistance, blend_colours
 
@@ -60,9 +60,7 @@ def transfer(result: Mesh, source: Mesh | PointCloud) -> Transfer:
 
 
 def _from_points(result: Mesh, source: PointCloud) -> Transfer:
-    from scipy.spatial import cKDTree
-
-    found = nearest(cKDTree(source.points), result.vertices)
+    found = nearest(tree_of(source.points), result.vertices)
     error, row = np.asarray(found[0]), np.asarray(found[1])
     colours = None if source.colours is None else source.colours[row]
     return Transfer(error.astype(np.float32), np.full(len(result.faces), -1, np.int32), colours)

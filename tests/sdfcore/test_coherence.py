@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from sdfcore.coherence import coherently, curve_order, nearest
+from sdfcore import coherence
+from sdfcore.coherence import coherently, curve_order, nearest, tree_of
 
 
 @pytest.fixture
@@ -48,3 +49,12 @@ def test_neighbours_are_those_of_the_tree(points: np.ndarray) -> None:
 def test_points_that_are_few_or_all_the_same(shape: tuple[int, int]) -> None:
     found = coherently(lambda at: at[:, 0] + 1, np.zeros(shape))
     np.testing.assert_array_equal(found, np.ones(shape[0]))
+
+
+def test_a_tree_of_many_finds_what_that_of_few_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, queries = (np.random.default_rng(seed).normal(size=(5000, 3)) for seed in (0, 1))
+    expected = nearest(tree_of(points), queries)
+    monkeypatch.setattr(coherence, "_MANY", 100)
+    found = nearest(tree_of(points), queries)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
