@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +37,9 @@ from sdfcore.networks import (
 )
 from sdfcore.networks.layers import ELU, ReLU, SignedRoot, Sine, Softplus, Tanh
 from sdfcore.queries import affine
+from sdfcore.queries import bounds as bounds_module
 from sdfcore.queries.affine import Arithmetic, Form
-from sdfcore.queries.bounds import Bound, bound_of, over_boxes
+from sdfcore.queries.bounds import Bound, PreciseBound, RangeBound, bound_of, over_boxes
 from sdfcore.queries.curves import curve_of
 
 __all__ = ["small_recipes"]
@@ -243,3 +246,37 @@ def test_networks_without_a_rule_are_refused() -> None:
         over_boxes(bound_of(DeepSDF([8, 8], norms=[0])), *boxes(2))
     with pytest.raises(UnsupportedLayerError, match="function"):
         bound_of(lambda x: x)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: MLP(256, 6, 3), lambda: MLP(512, 8, 4), lambda: Siren(256, 4), lambda: SphereSiren(256, 4)],
+    ids=["igr balanced", "igr fine", "siren", "digs"],
+)
+def test_wide_networks_are_bounded_in_double_precision(make: Any) -> None:
+    """In single precision the worst case of rounding alone would be wider than the field is anywhere."""
+    torch.manual_seed(0)
+    network = make().eval()
+    bound = bound_of(network)
+    assert isinstance(bound, PreciseBound)
+    centre = torch.rand(60, 3) * 1.4 - 0.7
+    low, high = over_boxes(bound, centre, centre)
+    assert low.dtype == torch.float32
+    assert float((high - low).max()) < 0.1
+    half = 1 / 2048
+    low, high = over_boxes(bound, centre - half, centre + half)
+    inside = centre[:, None] + (torch.rand(60, 100, 3) * 2 - 1) * half
+    with torch.no_grad():
+        single = network(inside.reshape(-1, 3)).reshape(60, 100)
+        double = copy.deepcopy(network).double()(inside.reshape(-1, 3).double()).reshape(60, 100)
+    assert ((single - double).abs() < bounds_module._SINGLE * (1 + double.abs())).all()
+    for values in (single, double):
+        assert (values >= low[:, None]).all()
+        assert (values <= high[:, None]).all()
+    base, slopes, err = bound.planes(centre, torch.diag_embed(torch.full((60, 3), half)))
+    flat = base[:, None] + ((inside - centre[:, None]) / half * slopes[:, None]).sum(dim=2)
+    assert ((single - flat).abs() <= err[:, None]).all()
+
+
+def test_small_networks_are_bounded_as_they_are() -> None:
+    assert isinstance(bound_of(MLP(32, 3, 0).eval()), RangeBound)
