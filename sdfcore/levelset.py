@@ -13,6 +13,7 @@ from .lattice import CORNERS, Array, Evaluate, Grid, Nodes, Pages, Progress, all
 _FEWEST = 32  # coarse blocks along the longest side, at least
 _COARSEST = 16  # cells along the side of a coarse block, at most
 _LIKELY = 0.6  # of how much the field may change along a cell: in cells no farther from the level, it is likely
+_EXPLAINS = 0.5  # share of the assumed slope: with less, a field may turn round within the block
 _SEARCH = 0.3  # share of the time that goes into the search, for progress
 
 _FACES = [  # the neighbour across a face of a cell, and which CORNERS lie on it
@@ -102,11 +103,12 @@ def find(grid: Grid, evaluate: Evaluate, search: Search, progress: Progress) -> 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Cubes of cells: the first block index of each, (3, N), and once known the slopes assumed in them, (N,), and the
-    values at their corners, (8, N)."""
+    """Cubes of cells: the first block index of each, (3, N), and once known the slopes assumed in them, (N,), those
+    that were seen in them, (N,), and the values at their corners, (8, N)."""
 
     first: Array
     slopes: Array | None = None
+    seen: Array | None = None
     corners: Array | None = None
 
 
@@ -135,11 +137,15 @@ def _children(grid: Grid, stride: int, parents: _Blocks, search: Search) -> tupl
     case, as a part needs but one crossing to be found.
     """
     assert parents.slopes is not None
+    assert parents.seen is not None
     assert parents.corners is not None
     blocks = (parents.first[:, :, None] * 2 + CORNERS[:, None, :]).reshape(3, -1)
     shared = (blocks.reshape(3, -1, 8) + CORNERS[:, None, :]).reshape(3, -1)
     values, slopes = parents.corners.T.reshape(-1), np.repeat(parents.slopes, 8)
-    keep = np.abs(values) <= np.sqrt(3) * search.reach(slopes, stride, grid.cell)
+    likely = parents.slopes
+    if stride == 1 and search.lipschitz is None:  # where the slope seen explains the values, cells are told by it
+        likely = np.where(parents.seen >= _EXPLAINS * parents.slopes, parents.seen, parents.slopes)
+    keep = np.abs(values) <= np.sqrt(3) * search.reach(np.repeat(likely, 8), stride, grid.cell)
     size, reach = np.abs(parents.corners), search.reach(parents.slopes, 2 * stride, grid.cell) / 2
     keep &= np.stack([(size <= far[:, None] * reach).all(axis=0) for far in _FARTHEST], axis=1).reshape(-1)
     certain = np.flatnonzero(crosses(parents.corners))
@@ -166,7 +172,7 @@ def _narrowed(grid: Grid, stride: int, blocks: _Blocks, nodes: Nodes, search: Se
     slopes = _around(own, corners, _ceil(grid, stride)) if before is None else np.maximum(before, own)
     keep = may_cross(corners, search.reach(slopes, stride, grid.cell))
     keep |= _at_border(grid, stride, blocks.first) & (corners < 0).any(axis=0)
-    return _Blocks(blocks.first[:, keep], slopes[keep], corners[:, keep])
+    return _Blocks(blocks.first[:, keep], slopes[keep], own[keep], corners[:, keep])
 
 
 def _around(slopes: Array, corners: Array, shape: tuple[int, int, int]) -> Array:
