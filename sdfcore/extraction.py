@@ -20,6 +20,7 @@ from .marching import NEAREST, Marched, march
 from .parts import drop_parts
 
 LARGEST_RESOLUTION = 4096
+_FAR, _NEAR, _MORE = 0.05, 0.005, 6  # cells: vertices that the last step moved farther take more, until they move less
 
 
 def extract(
@@ -250,14 +251,23 @@ def _out_of_range(level: float, minimum: float, maximum: float) -> NoSurfaceErro
 
 
 def _settled(edges: _Edges, sampler: _Sampler, steps: int, progress: Progress) -> tuple[Array, Array]:
-    """(V, 3) vertices after ``steps``, and (V, 3) the gradients they were last moved by, or would have been."""
+    """(V, 3) vertices after ``steps``, and (V, 3) the gradients they were moved by, or would have been.
+
+    The few that the last step still moved far, as where the field is flat, take up to ``_MORE`` further ones.
+    """
     for step in range(steps - 1):
-        edges.secant(sampler.values(edges.places()[edges.movable]))
+        edges.secant(edges.rows, sampler.values(edges.places(edges.movable)))
         progress((step + 1) / (steps + 2))
     start = max(steps - 1, 0) / (steps + 2)
     values, gradients = sampler.slopes(edges.places(), lambda fraction: progress(start + (1 - start) * fraction))
     if steps:
-        edges.parabola(values[edges.movable], gradients[edges.movable])
+        moved = edges.parabola(values[edges.movable], gradients[edges.movable])
+        restless = edges.rows[moved > _FAR]
+        for _ in range(_MORE):
+            if not len(restless):
+                break
+            moved = edges.secant(restless, sampler.values(edges.places(edges.movable[restless])))
+            restless = restless[moved > _NEAR]
     return edges.places(), gradients
 
 
@@ -267,7 +277,7 @@ class _Edges:
     A vertex never leaves its edge, so no face can fold; vertices of the cap and inside cells stay.
 
     Attributes:
-        movable: (M,) which vertices can be moved; what is given to a step is of these.
+        movable: (M,) which vertices can be moved; ``rows`` (M,) their numbers among themselves.
     """
 
     def __init__(self, marched: Marched, grid: Grid) -> None:
@@ -275,50 +285,54 @@ class _Edges:
         self._along = marched.along.copy()
         self.movable = np.flatnonzero((marched.axis < 3) & np.isfinite(marched.ends).all(axis=1))
         self._axis = marched.axis[self.movable]
-        self._rows = np.arange(len(self.movable))
+        self.rows = np.arange(len(self.movable))
         self._between = np.tile([0.0, 1.0], (len(self.movable), 1))
         self._ends = marched.ends[self.movable].astype(np.float64)
         self._weights = np.ones_like(self._ends)  # of an end that secants kept, ever less
         self._kept = np.full(len(self.movable), -1)  # which end the last step kept
 
-    def places(self) -> Array:
-        """(V, 3) float64, where the field is asked."""
-        return self._grid.origin + (self._marched.nodes - self._grid.pad + self._along) * self._grid.cell
+    def places(self, vertices: Array | slice = slice(None)) -> Array:
+        """(V, 3) float64, where the field is asked; or of some ``vertices``."""
+        nodes, along = self._marched.nodes[vertices], self._along[vertices]
+        return self._grid.origin + (nodes - self._grid.pad + along) * self._grid.cell
 
-    def secant(self, values: Array) -> None:
-        """A bracketed step (Anderson and Björck 1973) from the field's ``values`` (M,) where the vertices are."""
-        self._move(self._narrowed(values.astype(np.float64)))
+    def secant(self, rows: Array, values: Array) -> Array:
+        """A bracketed step (Anderson and Björck 1973) from the field's ``values`` (n,) where the vertices ``rows`` (n,)
+        are; how far each has moved, in cells."""
+        return self._move(rows, self._narrowed(rows, values.astype(np.float64)))
 
-    def parabola(self, values: Array, gradients: Array) -> None:
+    def parabola(self, values: Array, gradients: Array) -> Array:
         """A step from ``values`` (M,) and ``gradients`` (M, 3): to where the parabola is zero that has both, and the
-        value at the end on the other side. It has one zero in between, whatever the gradient says."""
-        values, middle = values.astype(np.float64), self._along[self.movable, self._axis]
-        secant = self._narrowed(values)
-        far, other = self._between[self._rows, self._kept] - middle, self._ends[self._rows, self._kept]
-        slope = gradients[self._rows, self._axis].astype(np.float64) * self._grid.cell
+        value at the end on the other side. It has one zero in between, whatever the gradient says. As :meth:`secant`.
+        """
+        rows, values, middle = self.rows, values.astype(np.float64), self._along[self.movable, self._axis]
+        secant = self._narrowed(rows, values)
+        far, other = self._between[rows, self._kept] - middle, self._ends[rows, self._kept]
+        slope = gradients[rows, self._axis].astype(np.float64) * self._grid.cell
         with np.errstate(divide="ignore", invalid="ignore"):
             bend = (other - values - slope * far) / far**2
             root = np.sqrt(np.maximum(slope**2 - 4 * bend * values, 0.0))
             steps = -2 * values / np.stack([slope + root, slope - root]) / far  # as shares of the way to that end
         fits = (steps > 0) & (steps < 1)
         share = np.where(fits[0], steps[0], steps[1])
-        self._move(np.where(fits.any(axis=0), middle + share * far, secant))
+        return self._move(rows, np.where(fits.any(axis=0), middle + share * far, secant))
 
-    def _narrowed(self, values: Array) -> Array:
-        """(M,) where the secant is zero once ``values`` (M,) have replaced those of the ends of their sign."""
-        rows = self._rows
-        moved = ((values < 0) == (self._ends[:, 1] < 0)).astype(np.int64)  # the end whose sign the middle has
+    def _narrowed(self, rows: Array, values: Array) -> Array:
+        """(n,) where the secant is zero once ``values`` (n,) have replaced those of the ends of their sign."""
+        moved = ((values < 0) == (self._ends[rows, 1] < 0)).astype(np.int64)  # the end whose sign the middle has
         with np.errstate(divide="ignore", invalid="ignore"):
             shrink = 1 - values / self._ends[rows, moved]
         shrink = np.where(shrink > 0, shrink, 0.5)
-        self._weights[rows, 1 - moved] *= np.where(self._kept == 1 - moved, shrink, 1.0)
-        self._between[rows, moved] = self._along[self.movable, self._axis]
-        self._ends[rows, moved], self._weights[rows, moved], self._kept = values, 1.0, 1 - moved
-        (start, end), (first, last) = self._between.T, (self._ends * self._weights).T
+        self._weights[rows, 1 - moved] *= np.where(self._kept[rows] == 1 - moved, shrink, 1.0)
+        self._between[rows, moved] = self._along[self.movable[rows], self._axis[rows]]
+        self._ends[rows, moved], self._weights[rows, moved], self._kept[rows] = values, 1.0, 1 - moved
+        (start, end), (first, last) = self._between[rows].T, (self._ends[rows] * self._weights[rows]).T
         return start + (end - start) * first / (first - last)
 
-    def _move(self, along: Array) -> None:
-        self._along[self.movable, self._axis] = np.clip(along, NEAREST, 1 - NEAREST)
+    def _move(self, rows: Array, along: Array) -> Array:
+        place = self.movable[rows], self._axis[rows]
+        before, self._along[place] = self._along[place], np.clip(along, NEAREST, 1 - NEAREST)
+        return np.abs(self._along[place] - before)
 
 
 def _normals(vertices: Array, marched: Marched, gradients: Array) -> Array:
