@@ -20,6 +20,7 @@ from .marching import NEAREST, Marched, march
 from .parts import drop_parts
 
 LARGEST_RESOLUTION = 4096
+_INNER = 0.02  # of a cell: how close vertices inside it come to its sides
 _FAR, _NEAR, _MORE = 0.05, 0.005, 6  # cells: vertices that the last step moved farther take more, until they move less
 
 
@@ -268,22 +269,29 @@ def _settled(edges: _Edges, sampler: _Sampler, steps: int, progress: Progress) -
                 break
             moved = edges.secant(restless, sampler.values(edges.places(edges.movable[restless])))
             restless = restless[moved > _NEAR]
+        for _ in range(_MORE if len(edges.inside) else 0):
+            found = sampler.slopes(edges.places(edges.inside), lambda _: None)
+            if not edges.within(*found):
+                break
+            gradients[edges.inside] = found[1]
     return edges.places(), gradients
 
 
 class _Edges:
     """Vertices on their lattice edges, and between which ends the level set is known to cross each.
 
-    A vertex never leaves its edge, so no face can fold; vertices of the cap and inside cells stay.
+    A vertex never leaves its edge, so no face can fold; those of the cap stay.
 
     Attributes:
         movable: (M,) which vertices can be moved; ``rows`` (M,) their numbers among themselves.
+        inside: (I,) the few inside cells, at saddles of the field; they stay in them.
     """
 
     def __init__(self, marched: Marched, grid: Grid) -> None:
         self._marched, self._grid = marched, grid
         self._along = marched.along.copy()
         self.movable = np.flatnonzero((marched.axis < 3) & np.isfinite(marched.ends).all(axis=1))
+        self.inside = np.flatnonzero((marched.axis == 3) & ~np.isinf(marched.ends).any(axis=1))
         self._axis = marched.axis[self.movable]
         self.rows = np.arange(len(self.movable))
         self._between = np.tile([0.0, 1.0], (len(self.movable), 1))
@@ -316,6 +324,18 @@ class _Edges:
         fits = (steps > 0) & (steps < 1)
         share = np.where(fits[0], steps[0], steps[1])
         return self._move(rows, np.where(fits.any(axis=0), middle + share * far, secant))
+
+    def within(self, values: Array, gradients: Array) -> bool:
+        """One of Newton's steps for the vertices inside cells, from ``values`` (I,) and ``gradients`` (I, 3), no longer
+        than a quarter of a cell; whether any moved."""
+        square = np.square(gradients, dtype=np.float64).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = -(values / square)[:, None] * gradients / self._grid.cell
+        length = np.abs(step).max(axis=1, keepdims=True)
+        step = np.where(np.isfinite(length), step * np.minimum(1.0, 0.25 / np.maximum(length, 1e-30)), 0.0)
+        before = self._along[self.inside]
+        self._along[self.inside] = np.clip(before + step, _INNER, 1 - _INNER)
+        return bool((np.abs(self._along[self.inside] - before) > 1e-4).any())
 
     def _narrowed(self, rows: Array, values: Array) -> Array:
         """(n,) where the secant is zero once ``values`` (n,) have replaced those of the ends of their sign."""

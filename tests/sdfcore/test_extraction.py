@@ -437,3 +437,19 @@ def test_a_field_that_cuts_its_points_off_from_the_graph_has_the_faces_normals()
         again = extract(lambda x: weight * (x.norm(dim=1) - 0.5), CUBE, 24)
     assert again.normals is not None
     assert ((again.normals * outward).sum(axis=1) > 0.99).all()
+
+
+def test_vertices_inside_cells_are_moved_onto_the_surface_too() -> None:
+    """At a saddle marching cubes puts a vertex into the cell, which no lattice edge holds."""
+    turn = torch.tensor([[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) @ torch.tensor(
+        [[1.0, 0.0, 0.0], [0.0, 0.8, 0.6], [0.0, -0.6, 0.8]]
+    )
+
+    def saddles(points: torch.Tensor) -> torch.Tensor:
+        x, y, z = ((points @ turn) * 9.0).sin().unbind(dim=1)
+        return x * y + 0.3 * z * x + 0.02
+
+    rough, settled = (extract(saddles, CUBE, 24, refine=steps, cap=False).vertices for steps in (0, 1))
+    off = [np.abs(saddles(torch.from_numpy(v.copy()).float()).numpy()) for v in (rough, settled)]
+    assert off[1].max() < 0.05 * off[0].max()
+    assert_closed(extract(saddles, CUBE, 24, refine=1))
